@@ -23,28 +23,31 @@ var ErrMarshal = errors.New("a secret refuses to be marshalled")
 // used by pointer and not copied; it is safe for concurrent reads, while Wipe
 // needs the caller to be the only user.
 type Bytes struct {
-	b []byte
+	// Behind a pointer of its own: where a Bytes stands in an unexported
+	// field, fmt cannot ask our Format, walks the fields itself, and prints
+	// a pointer at that depth as an address.
+	b *[]byte
 }
 
 // New returns an all-zero secret of n bytes, for the caller to fill through
 // Expose.
-func New(n int) *Bytes { return &Bytes{b: make([]byte, n)} }
+func New(n int) *Bytes { return Take(make([]byte, n)) }
 
 // Random returns n bytes from crypto/rand.
 func Random(n int) *Bytes {
 	s := New(n)
-	rand.Read(s.b) // never fails since Go 1.24: it ends the program instead
+	rand.Read(*s.b) // never fails since Go 1.24: it ends the program instead
 	return s
 }
 
 // Take makes b a secret without copying it: the caller gives b away and must
 // not use it again.
-func Take(b []byte) *Bytes { return &Bytes{b: b} }
+func Take(b []byte) *Bytes { return &Bytes{&b} }
 
 // Copy returns a secret with its own copy of b; b stays the caller's to wipe.
 func Copy(b []byte) *Bytes {
 	s := New(len(b))
-	copy(s.b, b)
+	copy(*s.b, b)
 	return s
 }
 
@@ -52,19 +55,14 @@ func Copy(b []byte) *Bytes {
 // it must not outlive the secret, and must not be kept, printed or converted
 // to a string.
 func (s *Bytes) Expose() []byte {
-	if s == nil {
+	if s == nil || s.b == nil {
 		return nil
 	}
-	return s.b
+	return *s.b
 }
 
 // Len returns the length in bytes.
-func (s *Bytes) Len() int {
-	if s == nil {
-		return 0
-	}
-	return len(s.b)
-}
+func (s *Bytes) Len() int { return len(s.Expose()) }
 
 // Equal compares in constant time (for equal lengths).
 func (s *Bytes) Equal(t *Bytes) bool {
@@ -74,10 +72,10 @@ func (s *Bytes) Equal(t *Bytes) bool {
 // Wipe overwrites the buffer and forgets it. It may be called twice and on
 // nil.
 func (s *Bytes) Wipe() {
-	if s == nil {
+	if s == nil || s.b == nil {
 		return
 	}
-	Wipe(s.b)
+	Wipe(*s.b)
 	s.b = nil
 }
 
@@ -89,22 +87,22 @@ func Wipe(b []byte) {
 }
 
 // Format implements fmt.Formatter, so that every verb prints [secret].
-func (s *Bytes) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]")) }
+func (Bytes) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]")) }
 
 // String returns "[secret]".
-func (s *Bytes) String() string { return "[secret]" }
+func (Bytes) String() string { return "[secret]" }
 
 // GoString returns "[secret]".
-func (s *Bytes) GoString() string { return "[secret]" }
+func (Bytes) GoString() string { return "[secret]" }
 
 // MarshalJSON refuses.
-func (s *Bytes) MarshalJSON() ([]byte, error) { return nil, ErrMarshal }
+func (Bytes) MarshalJSON() ([]byte, error) { return nil, ErrMarshal }
 
 // MarshalText refuses.
-func (s *Bytes) MarshalText() ([]byte, error) { return nil, ErrMarshal }
+func (Bytes) MarshalText() ([]byte, error) { return nil, ErrMarshal }
 
 // MarshalBinary refuses; encoding/gob asks it too.
-func (s *Bytes) MarshalBinary() ([]byte, error) { return nil, ErrMarshal }
+func (Bytes) MarshalBinary() ([]byte, error) { return nil, ErrMarshal }
 
 // UnmarshalJSON refuses: a secret never comes out of a general decoder,
 // which keeps copies.

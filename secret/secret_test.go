@@ -16,8 +16,14 @@ import (
 func TestNeverPrints(t *testing.T) {
 	s := secret.Copy([]byte("canary-value"))
 	holder := struct{ S *secret.Bytes }{s}
+	hidden := struct{ s *secret.Bytes }{s}
+	deeper := struct {
+		h  *struct{ s *secret.Bytes }
+		in struct{ s *secret.Bytes }
+		m  map[string]*secret.Bytes
+	}{&hidden, hidden, map[string]*secret.Bytes{"k": s}}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%b", "%c", "%U", "%t", "%08b", "% x"} {
-		for _, value := range []any{s, holder, &holder, []*secret.Bytes{s}, map[string]*secret.Bytes{"k": s}} {
+		for _, value := range []any{s, *s, holder, &holder, hidden, &hidden, deeper, &deeper, []*secret.Bytes{s}, map[string]*secret.Bytes{"k": s}} {
 			out := fmt.Sprintf(verb, value)
 			for _, leak := range []string{"canary", fmt.Sprintf("%x", "canary"), "99 97 110"} {
 				if strings.Contains(out, leak) {
@@ -34,6 +40,13 @@ func TestNeverPrints(t *testing.T) {
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "s", s, "h", holder)
 	if strings.Contains(log.String(), "canary") {
 		t.Errorf("slog printed the secret: %s", log.String())
+	}
+}
+
+func TestNilPrints(t *testing.T) {
+	var none *secret.Bytes
+	if got := fmt.Sprintf("%v %s", none, struct{ S *secret.Bytes }{}); strings.Contains(got, "PANIC") {
+		t.Errorf("nil printed %q", got)
 	}
 }
 
