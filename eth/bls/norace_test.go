@@ -1,0 +1,5 @@
+//go:build !race
+
+package bls
+
+const race = false
