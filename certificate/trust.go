@@ -1,0 +1,249 @@
+package certificate
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stakeseal/stakeseal/eth"
+)
+
+// Trust is what a verifier has decided to believe. ParseTrust reads it from
+// a trust file; one that is put together by hand must pass Check.
+type Trust struct {
+	Network   eth.Network
+	Addresses map[string]eth.Address // withdrawal addresses by name
+	Keys      []TrustedKey           // certifying keys
+	Releases  []Release              // none: the maker is not judged
+}
+
+// Validity says when a key or release could be believed. Zero times are open
+// ends; both ends belong to it.
+type Validity struct {
+	NotBefore, NotAfter time.Time
+	// Revoked refuses everything the key or release ever made, whatever time
+	// it states. The time in a statement is the signer's word: whoever stole
+	// the key writes any he likes, so a revocation from a date on would stop
+	// nobody. A key that is merely retired gets NotAfter, which leaves what
+	// it signed in honest times alone.
+	Revoked bool
+}
+
+// TrustedKey is a certifying key by the name that verdicts call it.
+type TrustedKey struct {
+	Name string
+	Key  PublicKey
+	Validity
+}
+
+// Release is a reviewed build of the generator with its settings.
+type Release struct {
+	Name     string
+	Binaries []Hash // sha256 of the program, one for each platform
+	Settings Hash   // sha256 of the settings
+	Validity
+}
+
+// Verified is a birth certificate that a trust file agrees with.
+type Verified struct {
+	Birth
+	Key         string // name of the certifying key, the first in the envelope that counts
+	Release     string // name of the release; "": the trust file names none, so nothing is known of the maker
+	AddressName string // name of the withdrawal address
+}
+
+// VerifiedReceipt is a receipt that a trust file agrees with. It names no
+// release: a receipt has a settings digest but no binary's, so several
+// releases may fit. Its certificates name theirs.
+type VerifiedReceipt struct {
+	Receipt
+	Key string
+}
+
+// VerifyBirth judges a birth certificate, offline. The error is of class
+// ErrFormat, ErrSignature, ErrMismatch or ErrUntrusted; a nil error is the
+// only yes.
+func (t *Trust) VerifyBirth(envelope []byte) (*Verified, error) {
+	payload, keys, err := t.authenticate(envelope, maxBirth)
+	if err != nil {
+		return nil, err
+	}
+	b, err := birthOf(payload)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.checkNetwork(b.Network, b.NetworkDigest); err != nil {
+		return nil, err
+	}
+	for i, d := range b.Deposits {
+		if err := eth.CheckAmount(t.Network, b.Credentials, d.Amount); err != nil {
+			return nil, fmt.Errorf("%w: deposit %d: %w", ErrMismatch, i, err)
+		}
+	}
+	v := &Verified{Birth: b}
+	if v.AddressName, err = t.addressName(b.Credentials); err != nil {
+		return nil, err
+	}
+	if v.Key, err = validKey(keys, b.Time); err != nil {
+		return nil, err
+	}
+	if v.Release, err = t.release(b.Maker, b.Time); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// VerifyReceipt judges a receipt, offline. It does not see the certificates
+// that the receipt names; the caller compares Digest and pubkey of each.
+func (t *Trust) VerifyReceipt(envelope []byte) (*VerifiedReceipt, error) {
+	payload, keys, err := t.authenticate(envelope, maxReceipt)
+	if err != nil {
+		return nil, err
+	}
+	r, err := receiptOf(payload)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.checkNetwork(r.Network, r.NetworkDigest); err != nil {
+		return nil, err
+	}
+	v := &VerifiedReceipt{Receipt: r}
+	if v.Key, err = validKey(keys, r.Time); err != nil {
+		return nil, err
+	}
+	if err := t.checkSettings(r.SettingsDigest, r.Time); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// authenticate returns the payload and the trusted keys whose signatures of
+// it are good. Nothing of the payload has been parsed when it is handed out.
+// A signature of an unknown key says nothing and is passed over, which keeps
+// room for a notary that this verifier does not know. A wrong signature under
+// a known key's name is damage or an attack, and a good one by a revoked key
+// means that the thief was here: both refuse the envelope although another
+// signature may be good. (Whoever made it can strip that signature; what then
+// remains is judged by what remains.)
+func (t *Trust) authenticate(data []byte, limit int) ([]byte, []TrustedKey, error) {
+	e, err := parseEnvelope(data, limit)
+	if err != nil {
+		return nil, nil, err
+	}
+	pae := e.pae()
+	var good []TrustedKey
+	for _, s := range e.signatures {
+		k, known := t.key(s.keyID)
+		if !known {
+			continue
+		}
+		if !k.Key.Verify(pae, s.sig) {
+			return nil, nil, fmt.Errorf("%w: the signature of key %q is wrong", ErrSignature, k.Name)
+		}
+		if k.Revoked {
+			return nil, nil, fmt.Errorf("%w: key %q is revoked", ErrUntrusted, k.Name)
+		}
+		good = append(good, k)
+	}
+	if len(good) == 0 {
+		return nil, nil, fmt.Errorf("%w: it is signed by key %s", ErrSignature, e.signatures[0].keyID)
+	}
+	return e.payload, good, nil
+}
+
+func (t *Trust) key(id string) (TrustedKey, bool) {
+	for _, k := range t.Keys {
+		if k.Key.key != nil && k.Key.ID() == id {
+			return k, true
+		}
+	}
+	return TrustedKey{}, false
+}
+
+// validKey returns the first key whose validity holds at a statement's time.
+func validKey(keys []TrustedKey, at time.Time) (string, error) {
+	var reasons []error
+	for _, k := range keys {
+		err := k.check(at)
+		if err == nil {
+			return k.Name, nil
+		}
+		reasons = append(reasons, fmt.Errorf("key %q %w", k.Name, err))
+	}
+	return "", fmt.Errorf("%w: %w", ErrUntrusted, errors.Join(reasons...))
+}
+
+func (v Validity) check(at time.Time) error {
+	switch {
+	case v.Revoked:
+		return errors.New("is revoked")
+	case !v.NotBefore.IsZero() && at.Before(v.NotBefore):
+		return fmt.Errorf("is valid from %s, and this is of %s", v.NotBefore.Format(time.RFC3339), at.Format(time.RFC3339))
+	case !v.NotAfter.IsZero() && at.After(v.NotAfter):
+		return fmt.Errorf("was valid until %s, and this is of %s", v.NotAfter.Format(time.RFC3339), at.Format(time.RFC3339))
+	}
+	return nil
+}
+
+func (t *Trust) checkNetwork(name string, digest Hash) error {
+	if name != t.Network.Name {
+		return fmt.Errorf("%w: the statement is for network %q, the trust file for %q", ErrMismatch, name, t.Network.Name)
+	}
+	if want := Hash(t.Network.Digest()); digest != want {
+		return fmt.Errorf("%w: the parameters of network %q have digest %s in the statement, %s here", ErrMismatch, name, digest, want)
+	}
+	return nil
+}
+
+// addressName looks the address up; a birth's check has seen that there is
+// one.
+func (t *Trust) addressName(c eth.Credentials) (string, error) {
+	a, ok := c.Address()
+	if ok {
+		for name, known := range t.Addresses {
+			if known == a {
+				return name, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%w: withdrawal address %s is not in the trust file", ErrMismatch, a)
+}
+
+func (t *Trust) release(m Maker, at time.Time) (string, error) {
+	if len(t.Releases) == 0 {
+		return "", nil
+	}
+	for _, r := range t.Releases {
+		if r.Settings != m.SettingsDigest || !slices.Contains(r.Binaries, m.BinaryDigest) {
+			continue
+		}
+		if err := r.check(at); err != nil {
+			return "", fmt.Errorf("%w: release %q %w", ErrUntrusted, r.Name, err)
+		}
+		return r.Name, nil
+	}
+	return "", fmt.Errorf("%w: no release has binary %s with settings %s", ErrUntrusted, m.BinaryDigest, m.SettingsDigest)
+}
+
+// checkSettings wants one release of these settings that holds at the time.
+func (t *Trust) checkSettings(settings Hash, at time.Time) error {
+	if len(t.Releases) == 0 {
+		return nil
+	}
+	var reasons []error
+	for _, r := range t.Releases {
+		if r.Settings != settings {
+			continue
+		}
+		err := r.check(at)
+		if err == nil {
+			return nil
+		}
+		reasons = append(reasons, fmt.Errorf("release %q %w", r.Name, err))
+	}
+	if reasons == nil {
+		return fmt.Errorf("%w: no release has settings %s", ErrUntrusted, settings)
+	}
+	return fmt.Errorf("%w: %w", ErrUntrusted, errors.Join(reasons...))
+}
