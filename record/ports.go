@@ -16,7 +16,11 @@ import (
 // A write that returned nil must be durable: it survives kill -9 and loss of
 // power. A write that returned an error other than a sentinel may have been
 // applied; every write here may therefore be repeated as it was, and then
-// must succeed (or name the same sentinel) without a second effect.
+// must succeed (or name the same sentinel) without a second effect. (The one
+// exception is Append without Once, which notes again.)
+//
+// A record that its Check or Fits refuses must fail with ErrFormat and change
+// nothing. What is read must be the record that was written, or ErrCorrupt.
 
 // Births is the generator's port: what it may write. Nothing in it changes
 // or deletes a record.
@@ -29,14 +33,18 @@ type Births interface {
 
 	// PutMnemonic stores a sealed mnemonic under its order and id. The same
 	// mnemonic again must succeed; another under the same id must fail with
-	// ErrConflict; an unknown order with ErrNotFound.
+	// ErrConflict; an unknown order with ErrNotFound; indexes that the order
+	// does not have with ErrFormat.
 	PutMnemonic(ctx context.Context, m Mnemonic) error
 
 	// PutBirth puts b into its index if that is empty, and must return the
 	// index's owner as read back from the store with the consistency of a
 	// read after write: b itself, or the birth that came first. A pubkey that
-	// another index of the store holds must fail with ErrConflict; an unknown
-	// order with ErrNotFound.
+	// another index of the store holds must fail with ErrConflict, whether or
+	// not b's own index is empty; an unknown order, or a mnemonic that was not
+	// stored before, with ErrNotFound (no key is kept that could not be
+	// recovered); a birth that was not ordered so, or whose index its mnemonic
+	// does not cover, with ErrFormat.
 	PutBirth(ctx context.Context, b Birth) (Birth, error)
 }
 

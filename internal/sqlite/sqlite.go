@@ -1,0 +1,306 @@
+// Package sqlite keeps records in one SQLite database: births, what is read
+// about them, assignments and events.
+//
+// It promises what package record asks of a store. A write is on the disk
+// when it returns (WAL with synchronous=FULL), several processes may use one
+// database at once, and every record is read with its checksum, so that a
+// flipped bit is an error and never another record. Triggers abort every
+// change of what is written once; they guard against accidents, not against
+// whoever can write the file: for that there are the certificate and the
+// archive.
+//
+// It trusts the file system to keep what fsync acknowledged and to lock
+// files between processes, so not a network file system.
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/mattn/go-sqlite3"
+	"golang.org/x/sys/unix"
+
+	"github.com/stakeseal/stakeseal/record"
+)
+
+var (
+	_ record.Births      = (*Store)(nil)
+	_ record.Reader      = (*Store)(nil)
+	_ record.Catalog     = (*Store)(nil)
+	_ record.Assignments = (*Store)(nil)
+	_ record.Events      = (*Store)(nil)
+)
+
+// readers is how many connections read at once; each holds up to 2 MiB of
+// pages.
+const readers = 4
+
+// Store is an open database. Its methods are safe for concurrent use.
+type Store struct {
+	path   string
+	reader *sql.DB // several connections that cannot write
+	writer *sql.DB // of one connection, which only run uses
+	conn   *sql.Conn
+	stmts  map[string]*sql.Stmt // prepared on conn; only run uses it
+	reads  sync.Map             // string to *sql.Stmt, prepared on reader
+
+	changes chan *change
+	closing chan struct{} // closed by Close: no further change is taken
+	stopped chan struct{} // closed by run when the last change is done
+	once    sync.Once
+	closed  error
+}
+
+// Create makes a new, empty database at path with mode 0600 and opens it.
+// Anything that is at path already is left alone and ErrExists. The file
+// appears whole or not at all: it is built under another name, synced and
+// linked.
+func Create(path string) (_ *Store, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("couldn't create store %q: %w", path, err)
+		}
+	}()
+	// A log left of a former database would be played into the new one:
+	// SQLite ties it to the file by nothing but its name.
+	for _, end := range []string{"", "-wal", "-shm", "-journal"} {
+		if _, err := os.Lstat(path + end); err == nil {
+			return nil, fmt.Errorf("%q: %w", path+end, record.ErrExists)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, classify(err)
+		}
+	}
+	dir, base := filepath.Split(path)
+	made := filepath.Join(dir, "."+base+".new-"+rand.Text())
+	defer func() {
+		for _, end := range []string{"", "-wal", "-shm", "-journal"} {
+			_ = os.Remove(made + end)
+		}
+	}()
+	if err := build(made); err != nil {
+		return nil, classify(err)
+	}
+	if err := os.Link(made, path); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil, record.ErrExists
+		}
+		return nil, classify(err)
+	}
+	if err := sync1(filepath.Dir(path)); err != nil {
+		return nil, classify(err)
+	}
+	return Open(path)
+}
+
+// build writes the empty database and syncs it.
+func build(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	uri, err := address(path)
+	if err != nil {
+		return err
+	}
+	conn, err := (&sqlite3.SQLiteDriver{}).Open(uri)
+	if err != nil {
+		return err
+	}
+	db := conn.(*sqlite3.SQLiteConn)
+	script := strings.Join(schema, ";\n") + fmt.Sprintf(";\nPRAGMA application_id = %d; PRAGMA user_version = %d; PRAGMA journal_mode = WAL", applicationID, schemaVersion)
+	_, err = db.Exec(script, nil)
+	if err := errors.Join(err, db.Close()); err != nil { // Close also folds the log into the file and removes it
+		return err
+	}
+	if _, err := os.Lstat(path + "-wal"); err == nil {
+		return errors.New("the log of the new database was not folded into it")
+	}
+	return sync1(path)
+}
+
+// sync1 syncs a file or a directory. It must not be used on a database that
+// is open: closing any descriptor of a file drops the process's locks on it.
+func sync1(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Open opens the database that Create made at path. It never creates one: a
+// wrong path is fs.ErrNotExist, a file that is something else ErrNotAStore,
+// one of a later stakeseal ErrNewer, one that cannot be written ErrReadOnly.
+func Open(path string) (*Store, error) {
+	s, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open store %q: %w", path, classify(err))
+	}
+	return s, nil
+}
+
+func open(path string) (_ *Store, err error) {
+	// Stat and access, not open: see sync1.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: not a regular file", ErrNotAStore)
+	}
+	if err := unix.Access(path, unix.R_OK|unix.W_OK); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	real, err := filepath.EvalSymlinks(path) // the log is made beside the real file
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Access(filepath.Dir(real), unix.W_OK|unix.X_OK); err != nil {
+		return nil, fmt.Errorf("%w: its folder: %w", ErrReadOnly, err)
+	}
+	uri, err := address(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		path:    path,
+		writer:  sql.OpenDB(&connector{uri: uri}),
+		reader:  sql.OpenDB(&connector{uri: uri, queryOnly: true}),
+		stmts:   map[string]*sql.Stmt{},
+		changes: make(chan *change, maxBatch),
+		closing: make(chan struct{}),
+		stopped: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.reader.Close(), s.writer.Close())
+		}
+	}()
+	s.writer.SetMaxOpenConns(1)
+	s.reader.SetMaxOpenConns(readers)
+	s.reader.SetMaxIdleConns(readers)
+	if s.conn, err = s.writer.Conn(context.Background()); err != nil {
+		return nil, err
+	}
+	if err := identify(s.conn); err != nil {
+		return nil, errors.Join(err, s.conn.Close())
+	}
+	go s.run()
+	return s, nil
+}
+
+// Close waits for the writes that were taken, then closes the database.
+// Later calls fail with ErrClosed. It may be called twice.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		close(s.closing)
+		<-s.stopped
+		for _, stmt := range s.stmts {
+			s.closed = errors.Join(s.closed, stmt.Close())
+		}
+		s.reads.Range(func(_, stmt any) bool {
+			s.closed = errors.Join(s.closed, stmt.(*sql.Stmt).Close())
+			return true
+		})
+		// The readers first: the last connection to go folds the log in.
+		s.closed = errors.Join(s.closed, s.reader.Close(), s.conn.Close(), s.writer.Close())
+		if s.closed != nil {
+			s.closed = fmt.Errorf("couldn't close store %q: %w", s.path, classify(s.closed))
+		}
+	})
+	return s.closed
+}
+
+// address is path as an SQLite URI that never creates the file, with every
+// character that means something in a URI escaped.
+func address(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return "file://" + (&url.URL{Path: abs}).EscapedPath() + fmt.Sprintf("?mode=rw&_busy_timeout=%d", busyMillis), nil
+}
+
+// busyMillis is how long a write waits for the writes of other processes.
+const busyMillis = 30_000
+
+// connector opens connections that are set up, or fails.
+type connector struct {
+	uri       string
+	queryOnly bool
+}
+
+func (c *connector) Driver() driver.Driver { return &sqlite3.SQLiteDriver{} }
+
+func (c *connector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := (&sqlite3.SQLiteDriver{}).Open(c.uri)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.prepare(conn.(*sqlite3.SQLiteConn)); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// prepare sets the connection up and reads each setting back: SQLite ignores
+// a pragma that it does not know or cannot grant.
+func (c *connector) prepare(conn *sqlite3.SQLiteConn) error {
+	queryOnly := int64(0)
+	if c.queryOnly {
+		queryOnly = 1
+	}
+	for _, p := range []struct {
+		name string
+		want int64
+	}{
+		{"synchronous", 2}, // FULL: a commit is on the disk when it returns
+		{"fullfsync", 1},   // where fsync alone does not reach the disk (macOS)
+		{"checkpoint_fullfsync", 1},
+		{"foreign_keys", 1},
+		{"trusted_schema", 0}, // a hostile schema calls no function with effects
+		{"cell_size_check", 1},
+		{"mmap_size", 0}, // a failing disk is an error, not a SIGBUS
+		{"cache_size", -2048},
+		{"query_only", queryOnly},
+	} {
+		if _, err := conn.Exec(fmt.Sprintf("PRAGMA %s = %d", p.name, p.want), nil); err != nil {
+			return err
+		}
+		got, err := one(conn, "PRAGMA "+p.name)
+		if err != nil {
+			return err
+		}
+		if got != p.want && !(p.name == "mmap_size" && got == nil) { // built without mmap
+			return fmt.Errorf("SQLite would not set %s to %d: it is %v", p.name, p.want, got)
+		}
+	}
+	return nil
+}
+
+// one returns the only column of the first row, nil if there is no row.
+func one(conn *sqlite3.SQLiteConn, query string) (driver.Value, error) {
+	rows, err := conn.Query(query, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	row := make([]driver.Value, 1)
+	if err := rows.Next(row); err != nil {
+		return nil, ignoreEOF(err)
+	}
+	return row[0], nil
+}

@@ -1,0 +1,89 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/stakeseal/stakeseal/record"
+)
+
+// Verify reads the whole database and returns ErrDamaged, or ErrCorrupt of
+// record, if a page, an index, a reference between tables or any record is not
+// as it was written. It finds what a list cannot: rows that are missing from
+// an index. It reads every page: about a second per 200 MB.
+func (s *Store) Verify(ctx context.Context) error {
+	if err := s.verify(ctx); err != nil {
+		return fmt.Errorf("couldn't verify store %q: %w", s.path, classify(err))
+	}
+	return nil
+}
+
+func (s *Store) verify(ctx context.Context) error {
+	if s.isClosed() {
+		return ErrClosed
+	}
+	for _, pragma := range []string{"integrity_check(20)", "foreign_key_check"} {
+		found, err := s.findings(ctx, "PRAGMA "+pragma)
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return fmt.Errorf("%w: %s: %q", ErrDamaged, pragma, found)
+		}
+	}
+	for o, err := range s.Orders(ctx) {
+		if err != nil {
+			return err
+		}
+		for _, err := range s.Mnemonics(ctx, o.ID) {
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for v, err := range s.Validators(ctx, record.Query{}) {
+		if err != nil {
+			return err
+		}
+		if _, err := s.Birth(ctx, v.Pubkey); err != nil {
+			return err
+		}
+		if _, err := s.Assignment(ctx, v.Pubkey); err != nil && !errors.Is(err, record.ErrNotFound) {
+			return err
+		}
+	}
+	for _, err := range s.Events(ctx, record.EventQuery{}) {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findings returns the first column of each row of a check, without "ok".
+func (s *Store) findings(ctx context.Context, query string) (found []string, err error) {
+	rows, err := s.reader.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	row := make([]any, len(columns))
+	for i := range row {
+		row[i] = new(sql.NullString)
+	}
+	for rows.Next() {
+		if err := rows.Scan(row...); err != nil {
+			return nil, err
+		}
+		if text := row[0].(*sql.NullString).String; text != "ok" {
+			found = append(found, text)
+		}
+	}
+	return found, rows.Err()
+}
