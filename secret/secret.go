@@ -31,7 +31,13 @@ type Bytes struct {
 
 // New returns an all-zero secret of n bytes, for the caller to fill through
 // Expose.
-func New(n int) *Bytes { return Take(make([]byte, n)) }
+func New(n int) *Bytes { return Take(allocate(n)) }
+
+// allocate makes buffers on the heap: inlined, a small one could stand on the
+// goroutine's stack, and a stack that grows leaves its old copy behind.
+//
+//go:noinline
+func allocate(n int) []byte { return make([]byte, n) }
 
 // Random returns n bytes from crypto/rand.
 func Random(n int) *Bytes {
