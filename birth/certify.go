@@ -1,0 +1,203 @@
+package birth
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/check"
+	"github.com/stakeseal/stakeseal/keygen"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+// certify makes the record of a sealed validator and signs its certificate.
+// Only what came through check has a Public part to certify.
+func (r *run) certify(ctx context.Context, sealed *check.Sealed) (record.Birth, error) {
+	p, err := sealed.Public()
+	if err != nil {
+		return record.Birth{}, err
+	}
+	b := record.Birth{
+		Validator: record.Validator{
+			Order: r.order.ID, Index: p.Index, Pubkey: p.Pubkey, Path: p.Path, Mnemonic: r.words.id,
+			Network: r.Network.Name, Credentials: p.Credentials, Created: record.Time(r.Now()),
+		},
+		Sealing: sealing(r.Signing, p.File),
+	}
+	for _, d := range p.Deposits {
+		b.Deposits = append(b.Deposits, record.Deposit(d))
+	}
+	b.Certificate, err = certificate.SignBirth(ctx, r.Signer, r.statement(b, r.words.ref))
+	if err != nil {
+		return record.Birth{}, fmt.Errorf("couldn't certify index %d: %w", b.Index, err)
+	}
+	return b, nil
+}
+
+// statement is what a certificate says of a record.
+func (r *run) statement(b record.Birth, words certificate.MnemonicRef) certificate.Birth {
+	s := certificate.Birth{
+		Network: b.Network, NetworkDigest: r.Network.Digest(), Pubkey: b.Pubkey, Credentials: b.Credentials,
+		Order: b.Order, OrderDigest: certificate.Hash(r.order.Digest()), Index: b.Index, Path: b.Path,
+		Mnemonic: words, Sealing: sealingRef(b.Sealing), Maker: r.Maker, Time: b.Created,
+	}
+	for _, d := range b.Deposits {
+		s.Deposits = append(s.Deposits, depositOf(d))
+	}
+	return s
+}
+
+// verify refuses a record whose certificate does not verify, or says anything
+// else than the record and the order say. A changed row, a row moved to
+// another index and a row of another order all end here.
+func (r *run) verify(index uint32, b record.Birth) (*certificate.Verified, error) {
+	v, err := r.Verifier.VerifyBirth(b.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("%w: index %d of order %s: %w", ErrTampered, index, r.order.ID, err)
+	}
+	if b.Index != index || b.Order != r.order.ID {
+		return nil, fmt.Errorf("%w: index %d of order %s reads back as index %d of order %s", ErrTampered, index, r.order.ID, b.Index, b.Order)
+	}
+	if record.DigestOf(b.Sealing.File) != b.Sealing.Digest {
+		return nil, fmt.Errorf("%w: the sealed secret of index %d", ErrTampered, index)
+	}
+	if err := Agrees(b, v.Birth); err != nil {
+		return nil, err
+	}
+	if v.OrderDigest != certificate.Hash(r.order.Digest()) || v.NetworkDigest != r.Network.Digest() {
+		return nil, fmt.Errorf("%w: index %d was certified for another order or network", ErrTampered, index)
+	}
+	return v, nil
+}
+
+func depositOf(d record.Deposit) certificate.Deposit {
+	return certificate.Deposit{Amount: d.Amount, Signature: d.Signature, MessageRoot: d.MessageRoot, DataRoot: d.DataRoot}
+}
+
+// Agrees compares a record with what its certificate says, field by field.
+func Agrees(b record.Birth, c certificate.Birth) error {
+	field := ""
+	switch {
+	case b.Pubkey != c.Pubkey:
+		field = "pubkey"
+	case b.Network != c.Network:
+		field = "network"
+	case b.Order != c.Order:
+		field = "order"
+	case b.Index != c.Index:
+		field = "index"
+	case b.Path != c.Path || c.Path != keygen.SigningPath(c.Index):
+		field = "path"
+	case b.Mnemonic != c.Mnemonic.ID:
+		field = "mnemonic"
+	case b.Credentials != c.Credentials:
+		field = "withdrawal credentials"
+	case !b.Created.Equal(c.Time):
+		field = "time"
+	case b.Sealing.Purpose != c.Sealing.Purpose || b.Sealing.Generation != c.Sealing.Generation ||
+		b.Sealing.Digest != record.Digest(c.Sealing.Digest):
+		field = "sealing"
+	case !slices.EqualFunc(b.Sealing.Recipients, c.Sealing.Recipients, func(x record.Recipient, y certificate.Recipient) bool {
+		return x.Name == y.Name && x.Key == y.Key
+	}):
+		field = "recipients"
+	case !slices.EqualFunc(b.Deposits, c.Deposits, func(x record.Deposit, y certificate.Deposit) bool {
+		return depositOf(x) == y
+	}):
+		field = "deposits"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: the %s of %v is not what its certificate says", ErrTampered, field, b.Pubkey)
+}
+
+// Listed is what a receipt keeps of a birth: a large order's births need not
+// stay in memory for it.
+func Listed(b record.Birth) (certificate.ReceiptValidator, error) {
+	digest, err := certificate.Digest(b.Certificate)
+	return certificate.ReceiptValidator{Index: b.Index, Pubkey: b.Pubkey, Mnemonic: b.Mnemonic, Certificate: digest}, err
+}
+
+// Receipt signs the list of a range's validators, which Run must have
+// yielded, all of them. The first receipt of a range is archived, and every
+// later call returns that one: the same order gives the same receipt.
+func (f *Flow) Receipt(ctx context.Context, r Range, validators []certificate.ReceiptValidator) ([]byte, error) {
+	order, err := f.Store.Order(ctx, r.Order.ID)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read order %s back: %w", r.Order.ID, err)
+	}
+	receipt, err := f.list(ctx, order, r, validators)
+	if err != nil {
+		return nil, err
+	}
+	name := ReceiptObject(order.ID, r.From, r.To)
+	if envelope, err := f.Archive.Get(ctx, name); err == nil {
+		return f.sameReceipt(envelope, receipt)
+	} else if !errors.Is(err, record.ErrNotFound) {
+		return nil, fmt.Errorf("couldn't read the receipt of order %s: %w", order.ID, err)
+	}
+	envelope, err := certificate.SignReceipt(ctx, f.Signer, receipt)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't sign the receipt: %w", err)
+	}
+	if err := f.Archive.Put(ctx, name, envelope); err != nil && !errors.Is(err, record.ErrExists) {
+		return nil, fmt.Errorf("couldn't archive the receipt: %w", err)
+	}
+	if envelope, err = f.Archive.Get(ctx, name); err != nil {
+		return nil, fmt.Errorf("couldn't read the receipt back from the archive: %w", err)
+	}
+	return f.sameReceipt(envelope, receipt)
+}
+
+// list writes the receipt's statement: every index once, in order, and the
+// mnemonics that they name.
+func (f *Flow) list(ctx context.Context, order record.Order, r Range, validators []certificate.ReceiptValidator) (certificate.Receipt, error) {
+	validators = slices.Clone(validators)
+	slices.SortFunc(validators, func(a, b certificate.ReceiptValidator) int { return cmp.Compare(a.Index, b.Index) })
+	if len(validators) != int(r.To-r.From) {
+		return certificate.Receipt{}, fmt.Errorf("couldn't make a receipt: %d of %d indexes are there", len(validators), r.To-r.From)
+	}
+	receipt := certificate.Receipt{
+		Network: f.Network.Name, NetworkDigest: f.Network.Digest(), Order: order.ID, OrderDigest: certificate.Hash(order.Digest()),
+		SettingsDigest: certificate.Hash(order.Settings), Count: order.Count, From: r.From, To: r.To, Validators: validators, Time: order.Created,
+	}
+	seen := map[string]bool{}
+	for i, v := range validators {
+		if v.Index != r.From+uint32(i) {
+			return certificate.Receipt{}, fmt.Errorf("couldn't make a receipt: index %d is missing", r.From+uint32(i))
+		}
+		if seen[v.Mnemonic] {
+			continue
+		}
+		seen[v.Mnemonic] = true
+		m, err := f.archivedMnemonic(ctx, order.ID, v.Mnemonic)
+		if err != nil {
+			return certificate.Receipt{}, err
+		}
+		receipt.Mnemonics = append(receipt.Mnemonics, certificate.ReceiptMnemonic{ID: m.ID, From: m.From, To: m.To, Digest: certificate.Hash(m.Sealing.Digest)})
+	}
+	slices.SortFunc(receipt.Mnemonics, func(a, b certificate.ReceiptMnemonic) int {
+		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.ID, b.ID))
+	})
+	return receipt, nil
+}
+
+// sameReceipt accepts an archived receipt only if its signature verifies and
+// it lists the very validators that were just read back.
+func (f *Flow) sameReceipt(envelope []byte, want certificate.Receipt) ([]byte, error) {
+	got, err := f.Verifier.VerifyReceipt(envelope)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the archived receipt: %w", ErrTampered, err)
+	}
+	a, errA := json.Marshal(got.Receipt)
+	b, errB := json.Marshal(want)
+	if errA != nil || errB != nil || !bytes.Equal(a, b) {
+		return nil, fmt.Errorf("%w: the archived receipt of order %s lists other validators", ErrTampered, want.Order)
+	}
+	return envelope, nil
+}

@@ -1,0 +1,214 @@
+// Package bundle writes and reads an order as one file: its receipt, its
+// sealed mnemonics, and every validator's record with sealing and
+// certificate. It serves as backup, across an air gap, and as delivery.
+// docs/formats/bundle.md describes it.
+//
+// It promises that what Reader yields was listed in a receipt and certified
+// by keys that the trust file accepts, agrees with its certificate in every
+// field, and is complete when the iteration ends without an error. It trusts
+// the trust file, and nothing in the file it reads.
+package bundle
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/stakeseal/stakeseal/birth"
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+// Schema is the format that this package writes and reads.
+const Schema = "stakeseal/bundle/v1"
+
+// ErrFormat says that a file is no bundle, or not a whole one.
+var ErrFormat = errors.New("not a whole bundle")
+
+// maxHead bounds the first line, which holds the receipt of the largest
+// order; maxLine any other.
+const (
+	maxHead = 512 << 20
+	maxLine = 1 << 20
+)
+
+// head is the first line. The receipt comes first so that every later line is
+// held against it as it is read.
+type head struct {
+	Schema  string          `json:"schema"`
+	Order   json.RawMessage `json:"order"`
+	Receipt json.RawMessage `json:"receipt"`
+}
+
+// Write writes a bundle: the mnemonics in the order of the receipt, the
+// births by index.
+func Write(w io.Writer, order record.Order, receipt []byte, mnemonics []record.Mnemonic, births iter.Seq2[record.Birth, error]) error {
+	out := bufio.NewWriterSize(w, 1<<16)
+	line := func(b []byte) error {
+		if _, err := out.Write(append(bytes.TrimSpace(b), '\n')); err != nil {
+			return fmt.Errorf("couldn't write the bundle: %w", err)
+		}
+		return nil
+	}
+	encoded, err := record.EncodeOrder(order)
+	if err != nil {
+		return err
+	}
+	first, err := json.Marshal(head{Schema, bytes.TrimSpace(encoded), bytes.TrimSpace(receipt)})
+	if err != nil {
+		return fmt.Errorf("couldn't write the bundle: %w", err)
+	}
+	if err := line(first); err != nil {
+		return err
+	}
+	for _, m := range mnemonics {
+		b, err := record.EncodeMnemonic(m)
+		if err == nil {
+			err = line(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for birth, err := range births {
+		if err != nil {
+			return err
+		}
+		b, err := record.EncodeBirth(birth)
+		if err == nil {
+			err = line(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("couldn't write the bundle: %w", err)
+	}
+	return nil
+}
+
+// Reader is an open bundle whose receipt and mnemonics verified.
+type Reader struct {
+	Order     record.Order
+	Receipt   *certificate.VerifiedReceipt
+	Envelope  []byte // the receipt as signed
+	Mnemonics []record.Mnemonic
+
+	lines *bufio.Reader
+	trust birth.Verifier
+}
+
+// Open reads the head and the mnemonics and verifies them against trust.
+func Open(r io.Reader, trust birth.Verifier) (*Reader, error) {
+	b := &Reader{lines: bufio.NewReaderSize(r, 1<<16), trust: trust}
+	first, err := b.line(maxHead)
+	if err != nil {
+		return nil, err
+	}
+	var h head
+	decoder := json.NewDecoder(bytes.NewReader(first))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&h); err != nil || h.Schema != Schema {
+		return nil, fmt.Errorf("%w: its first line is not a head of %s", ErrFormat, Schema)
+	}
+	if b.Order, err = record.DecodeOrder(h.Order); err != nil {
+		return nil, fmt.Errorf("%w: its order: %w", ErrFormat, err)
+	}
+	b.Envelope = h.Receipt
+	if b.Receipt, err = trust.VerifyReceipt(h.Receipt); err != nil {
+		return nil, fmt.Errorf("the bundle's receipt: %w", err)
+	}
+	if b.Receipt.OrderDigest != certificate.Hash(b.Order.Digest()) || b.Receipt.Order != b.Order.ID ||
+		b.Receipt.SettingsDigest != certificate.Hash(b.Order.Settings) || !b.Receipt.Time.Equal(b.Order.Created) {
+		return nil, fmt.Errorf("%w: the bundle's order is not the one its receipt is of", birth.ErrTampered)
+	}
+	for _, want := range b.Receipt.Mnemonics {
+		line, err := b.line(maxLine)
+		if err != nil {
+			return nil, err
+		}
+		m, err := record.DecodeMnemonic(line)
+		if err != nil {
+			return nil, fmt.Errorf("%w: mnemonic %s: %w", ErrFormat, want.ID, err)
+		}
+		if m.ID != want.ID || m.Order != b.Order.ID || m.From != want.From || m.To != want.To ||
+			certificate.Hash(m.Sealing.Digest) != want.Digest {
+			return nil, fmt.Errorf("%w: mnemonic %s is not the one in the receipt", birth.ErrTampered, want.ID)
+		}
+		b.Mnemonics = append(b.Mnemonics, m)
+	}
+	return b, nil
+}
+
+// Births yields every validator of the receipt, verified, in the order of
+// their indexes. It can be ranged over once.
+func (b *Reader) Births() iter.Seq2[record.Birth, error] {
+	return func(yield func(record.Birth, error) bool) {
+		for _, want := range b.Receipt.Validators {
+			born, err := b.next(want)
+			if !yield(born, err) || err != nil {
+				return
+			}
+		}
+		if _, err := b.lines.ReadByte(); !errors.Is(err, io.EOF) {
+			yield(record.Birth{}, fmt.Errorf("%w: something follows its last validator", ErrFormat))
+		}
+	}
+}
+
+func (b *Reader) next(want certificate.ReceiptValidator) (record.Birth, error) {
+	line, err := b.line(maxLine)
+	if err != nil {
+		return record.Birth{}, err
+	}
+	born, err := record.DecodeBirth(line)
+	if err != nil {
+		return record.Birth{}, fmt.Errorf("%w: index %d: %w", ErrFormat, want.Index, err)
+	}
+	v, err := b.trust.VerifyBirth(born.Certificate)
+	if err != nil {
+		return record.Birth{}, fmt.Errorf("index %d: %w", want.Index, err)
+	}
+	if err := birth.Agrees(born, v.Birth); err != nil {
+		return record.Birth{}, err
+	}
+	listed, err := birth.Listed(born)
+	if err != nil {
+		return record.Birth{}, err
+	}
+	if listed != want || v.OrderDigest != b.Receipt.OrderDigest {
+		return record.Birth{}, fmt.Errorf("%w: index %d is not the validator in the receipt", birth.ErrTampered, want.Index)
+	}
+	for _, m := range b.Mnemonics {
+		if m.ID == born.Mnemonic && certificate.Hash(m.Sealing.Digest) != v.Mnemonic.Digest {
+			return record.Birth{}, fmt.Errorf("%w: index %d was certified with another sealing of mnemonic %s", birth.ErrTampered, want.Index, m.ID)
+		}
+	}
+	return born, nil
+}
+
+// line reads one line of at most max bytes; a file that ends early, or within
+// a line, is not whole.
+func (b *Reader) line(max int) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := b.lines.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > max:
+			return nil, fmt.Errorf("%w: a line is longer than %d bytes", ErrFormat, max)
+		case err == nil:
+			return line[:len(line)-1], nil
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF):
+			return nil, fmt.Errorf("%w: it ends early", ErrFormat)
+		default:
+			return nil, fmt.Errorf("couldn't read the bundle: %w", err)
+		}
+	}
+}
