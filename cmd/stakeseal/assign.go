@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+func (a *app) assignVerb() *cobra.Command {
+	var s selection
+	var to string
+	var move bool
+	cmd := &cobra.Command{
+		Use:   "assign --to SIGNER (PUBKEY | @FILE | --order ID | --unassigned)...",
+		Short: "Say which one signer may sign for validators",
+		Long: `Say which one signer may sign for the selected validators. A validator has one
+signer at a time: each change raises its assignment's epoch, and of two changes
+at once one wins. A validator that has a signer already is left alone unless
+--move is given: make sure that the former one has stopped, or it may be slashed.
+
+On one machine an assignment prevents mistakes; it is not a lock.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.words = args
+			if to == "" {
+				return usage("name it: --to signer-a", "--to is missing")
+			}
+			if s.empty() {
+				return usage("for example --unassigned, --order ID or a PUBKEY", "say which validators")
+			}
+			h, err := a.openHome()
+			if err != nil {
+				return err
+			}
+			defer h.close()
+			if err := h.knownSigner(to); err != nil {
+				return err
+			}
+			return a.assign(cmd.Context(), h, &s, to, move)
+		},
+	}
+	cmd.Flags().StringVar(&to, "to", "", "the `SIGNER`, one of those in home.yaml")
+	cmd.Flags().BoolVar(&move, "move", false, "also take validators from the signer that has them")
+	s.selectors(cmd)
+	return cmd
+}
+
+// knownSigner refuses a signer that home.yaml does not name: a mistyped name
+// would leave keys that no machine serves.
+func (h *home) knownSigner(name string) error {
+	if !slices.Contains(h.operator.Signers, name) {
+		return usage("home.yaml names "+strings.Join(h.operator.Signers, ", "), "signer %q does not exist", name)
+	}
+	return nil
+}
+
+func (a *app) assign(ctx context.Context, h *home, s *selection, to string, move bool) error {
+	var list []chosen
+	for c, err := range h.validators(ctx, s) {
+		if err != nil {
+			return err
+		}
+		switch {
+		case c.Signer == to:
+		case c.Signer == "":
+			list = append(list, c)
+		case strings.HasPrefix(c.Signer, "external:"):
+			return fail(exitConflict, "its slashing history is with that software: import it with the key, or leave it there", "%v was handed to %s", c.Pubkey, c.Signer)
+		case !move:
+			return fail(exitConflict, "stop it there first, then add --move", "%v is assigned to %s already", c.Pubkey, c.Signer)
+		default:
+			list = append(list, c)
+		}
+	}
+	if move && len(list) > 0 {
+		if err := a.confirm(fmt.Sprintf("Take %d validators to %s? Their former signer must have stopped.", len(list), to)); err != nil {
+			return err
+		}
+	}
+	for _, c := range list {
+		if _, _, err := h.born(ctx, c.Pubkey); err != nil {
+			return err
+		}
+		if err := a.assignOne(ctx, h, c.Pubkey, c.Order, to); err != nil {
+			return err
+		}
+		if a.json {
+			c.Signer = to
+			if err := a.object(toJSON(c)); err != nil {
+				return err
+			}
+		}
+	}
+	a.say("%d validators assigned to %s", len(list), to)
+	return nil
+}
+
+// assignOne moves an assignment on by one epoch.
+func (a *app) assignOne(ctx context.Context, h *home, pubkey eth.Pubkey, order, to string) error {
+	now, err := h.records.Assignment(ctx, pubkey)
+	if err != nil && !errors.Is(err, record.ErrNotFound) {
+		return err
+	}
+	next := record.Assignment{Pubkey: pubkey, Signer: to, Epoch: now.Epoch + 1, Time: record.Time(a.now())}
+	if err := h.records.Assign(ctx, next); err != nil {
+		return fmt.Errorf("couldn't assign %v: %w", pubkey, err)
+	}
+	return h.note(ctx, record.Event{Time: next.Time, Kind: "assigned", Order: order, Pubkey: pubkey,
+		Detail: map[string]string{"signer": to, "epoch": fmt.Sprint(next.Epoch)}})
+}
+
+// assignAll assigns a new order's validators; those that have the signer
+// already stay as they are, so that a repeated generate changes nothing.
+func (a *app) assignAll(ctx context.Context, h *home, receipt certificate.Receipt, to string) error {
+	return a.assign(ctx, h, &selection{order: receipt.Order}, to, false)
+}

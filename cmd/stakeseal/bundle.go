@@ -1,0 +1,316 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stakeseal/stakeseal/birth"
+	"github.com/stakeseal/stakeseal/bundle"
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+func (a *app) bundleVerb() *cobra.Command {
+	cmd := &cobra.Command{Use: "bundle", Short: "An order in one file: backup, transport, delivery", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(a.bundleExportVerb(), a.bundleVerifyVerb(), a.bundleImportVerb())
+	return cmd
+}
+
+func (a *app) bundleExportVerb() *cobra.Command {
+	var order, out string
+	cmd := &cobra.Command{
+		Use:   "export --order ID --out FILE",
+		Short: "Write an order's sealings, certificates and receipt into one file",
+		Long: `Write an order's receipt, sealed mnemonics, sealed signing keys and certificates
+into one file. Everything secret in it is sealed: it can be copied anywhere, and
+opens only with the identities of its recipients. Every record is compared with
+the archive's copy and with its certificate on the way.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if order == "" || out == "" {
+				return usage("for example: stakeseal bundle export --order ID --out ID.bundle", "--order and --out are needed")
+			}
+			h, err := a.openHome()
+			if err != nil {
+				return err
+			}
+			defer h.close()
+			return a.bundleExport(cmd.Context(), h, order, out)
+		},
+	}
+	cmd.Flags().StringVar(&order, "order", "", "the order's `ID`")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "the `FILE` to write; it must not exist")
+	return cmd
+}
+
+// receipt reads an order's whole receipt from the archive and verifies it.
+func (h *home) receipt(ctx context.Context, id string) (record.Order, *certificate.VerifiedReceipt, []byte, error) {
+	order, err := h.records.Order(ctx, id)
+	if errors.Is(err, record.ErrNotFound) {
+		return order, nil, nil, usage("stakeseal orders lists them", "there is no order %q in this home", id)
+	}
+	if err != nil {
+		return order, nil, nil, err
+	}
+	envelope, err := h.archive.Get(ctx, birth.ReceiptObject(id, 0, order.Count))
+	if errors.Is(err, record.ErrNotFound) {
+		return order, nil, nil, usage("stakeseal generate --resume "+id+" finishes it", "order %s has no receipt: it was not finished", id)
+	}
+	if err != nil {
+		return order, nil, nil, err
+	}
+	receipt, err := h.trust.VerifyReceipt(envelope)
+	if err != nil {
+		return order, nil, nil, fmt.Errorf("the receipt of order %s: %w", id, err)
+	}
+	return order, receipt, envelope, nil
+}
+
+// archived reads a validator's record from the store, and refuses it unless
+// the archive holds the same.
+func (h *home) archived(ctx context.Context, order string, index uint32, pubkey eth.Pubkey) (record.Birth, error) {
+	b, _, err := h.born(ctx, pubkey)
+	if err != nil {
+		return b, err
+	}
+	object, err := record.EncodeBirth(b)
+	if err != nil {
+		return b, err
+	}
+	copy, err := h.archive.Get(ctx, birth.BirthObject(order, index))
+	if err != nil {
+		return b, fmt.Errorf("couldn't read index %d from the archive: %w", index, err)
+	}
+	if !bytes.Equal(copy, object) {
+		return b, fmt.Errorf("%w: index %d of order %s differs between the store and the archive", birth.ErrTampered, index, order)
+	}
+	return b, nil
+}
+
+func (a *app) bundleExport(ctx context.Context, h *home, id, out string) error {
+	order, receipt, envelope, err := h.receipt(ctx, id)
+	if err != nil {
+		return err
+	}
+	var mnemonics []record.Mnemonic
+	for _, m := range receipt.Mnemonics {
+		object, err := h.archive.Get(ctx, birth.MnemonicObject(id, m.ID))
+		if err != nil {
+			return fmt.Errorf("couldn't read mnemonic %s from the archive: %w", m.ID, err)
+		}
+		sealed, err := record.DecodeMnemonic(object)
+		if err != nil {
+			return fmt.Errorf("couldn't read mnemonic %s from the archive: %w", m.ID, err)
+		}
+		if certificate.Hash(sealed.Sealing.Digest) != m.Digest {
+			return fmt.Errorf("%w: mnemonic %s in the archive is not the one in the receipt", birth.ErrTampered, m.ID)
+		}
+		mnemonics = append(mnemonics, sealed)
+	}
+	bar := a.progress(int64(len(receipt.Validators)), "packed")
+	births := func(yield func(record.Birth, error) bool) {
+		for _, v := range receipt.Validators {
+			b, err := h.archived(ctx, id, v.Index, v.Pubkey)
+			bar.add(1)
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+	}
+	err = writeNewFunc(out, 0o600, func(w io.Writer) error {
+		return bundle.Write(w, order, envelope, mnemonics, births)
+	})
+	bar.done()
+	if err != nil {
+		return err
+	}
+	if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "bundled", Order: id,
+		Detail: map[string]string{"validators": fmt.Sprint(len(receipt.Validators))}}); err != nil {
+		return err
+	}
+	return a.reportBundle(out, id, receipt)
+}
+
+func (a *app) reportBundle(path, id string, receipt *certificate.VerifiedReceipt) error {
+	if a.json {
+		return a.object(struct {
+			Schema     string `json:"schema"`
+			File       string `json:"file"`
+			Order      string `json:"order"`
+			Validators int    `json:"validators"`
+			Mnemonics  int    `json:"mnemonics"`
+		}{"stakeseal/bundle-report/v1", path, id, len(receipt.Validators), len(receipt.Mnemonics)})
+	}
+	a.say("%s: order %s, %d validators and %d mnemonics, all certificates verified", path, id, len(receipt.Validators), len(receipt.Mnemonics))
+	return nil
+}
+
+func (a *app) bundleVerifyVerb() *cobra.Command {
+	var trust string
+	cmd := &cobra.Command{
+		Use:   "verify FILE",
+		Short: "Verify a bundle against a trust file, offline",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := a.trustOrHome(trust)
+			if err != nil {
+				return err
+			}
+			b, close, err := openBundle(args[0], t)
+			if err != nil {
+				return err
+			}
+			defer close()
+			for _, err := range b.Births() {
+				if err != nil {
+					return err
+				}
+			}
+			return a.reportBundle(args[0], b.Order.ID, b.Receipt)
+		},
+	}
+	cmd.Flags().StringVar(&trust, "trust", "", "the trust `FILE` to judge by (default: the home's)")
+	return cmd
+}
+
+// trustOrHome is the trust file that a flag names, or the home's.
+func (a *app) trustOrHome(path string) (*certificate.Trust, error) {
+	if path != "" {
+		return loadTrust(path)
+	}
+	dir, err := a.homeDir()
+	if err != nil {
+		return nil, err
+	}
+	a.say("judging by %s", filepath.Join(dir, trustFile))
+	return loadTrust(filepath.Join(dir, trustFile))
+}
+
+// openBundle opens a bundle file and verifies its head.
+func openBundle(path string, trust birth.Verifier) (*bundle.Reader, func() error, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("couldn't open the bundle: %w", err)
+	}
+	b, err := bundle.Open(f, trust)
+	if err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return b, f.Close, nil
+}
+
+func (a *app) bundleImportVerb() *cobra.Command {
+	return &cobra.Command{
+		Use:   "import FILE",
+		Short: "Take an order from a bundle into this home",
+		Long: `Take an order from a bundle into this home's store and archive, after verifying
+all of it against the home's trust file. Importing what is there already changes
+nothing. Assignments and events do not travel: they belong to a home.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.openHome()
+			if err != nil {
+				return err
+			}
+			defer h.close()
+			return a.bundleImport(cmd.Context(), h, args[0])
+		},
+	}
+}
+
+func (a *app) bundleImport(ctx context.Context, h *home, path string) error {
+	// Once through to verify, then again to store: nothing of a bad bundle
+	// is kept.
+	check, close, err := openBundle(path, h.trust)
+	if err != nil {
+		return err
+	}
+	for _, err := range check.Births() {
+		if err != nil {
+			return errors.Join(err, close())
+		}
+	}
+	if err := close(); err != nil {
+		return err
+	}
+	b, close, err := openBundle(path, h.trust)
+	if err != nil {
+		return err
+	}
+	defer close()
+	if _, err := h.records.Place(ctx, b.Order); err != nil {
+		return fmt.Errorf("couldn't take order %s: %w", b.Order.ID, err)
+	}
+	for _, m := range b.Mnemonics {
+		if err := h.records.PutMnemonic(ctx, m); err != nil {
+			return fmt.Errorf("couldn't take mnemonic %s: %w", m.ID, err)
+		}
+		object, err := record.EncodeMnemonic(m)
+		if err != nil {
+			return err
+		}
+		if err := h.archiveSame(ctx, birth.MnemonicObject(b.Order.ID, m.ID), object); err != nil {
+			return err
+		}
+	}
+	if err := a.importBirths(ctx, h, b.Births()); err != nil {
+		return err
+	}
+	if err := h.archiveSame(ctx, birth.ReceiptObject(b.Order.ID, b.Receipt.From, b.Receipt.To), b.Envelope); err != nil {
+		return err
+	}
+	if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "imported", Order: b.Order.ID}); err != nil {
+		return err
+	}
+	return a.reportBundle(path, b.Order.ID, b.Receipt)
+}
+
+func (a *app) importBirths(ctx context.Context, h *home, births iter.Seq2[record.Birth, error]) error {
+	for born, err := range births {
+		if err != nil {
+			return err
+		}
+		owner, err := h.records.PutBirth(ctx, born)
+		if err != nil {
+			return fmt.Errorf("couldn't take index %d: %w", born.Index, err)
+		}
+		if owner.Pubkey != born.Pubkey {
+			return fail(exitConflict, "the home has its own birth there; compare the two certificates", "index %d of order %s holds another validator", born.Index, born.Order)
+		}
+		object, err := record.EncodeBirth(born)
+		if err != nil {
+			return err
+		}
+		if err := h.archiveSame(ctx, birth.BirthObject(born.Order, born.Index), object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// archiveSame puts an object, or finds the same there.
+func (h *home) archiveSame(ctx context.Context, name string, object []byte) error {
+	err := h.archive.Put(ctx, name, object)
+	if !errors.Is(err, record.ErrExists) {
+		return err
+	}
+	there, err := h.archive.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(there, object) {
+		return fmt.Errorf("%w: the archive's %s differs from the bundle's", birth.ErrTampered, name)
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/stakeseal/stakeseal/birth"
+	"github.com/stakeseal/stakeseal/internal/parent"
+	"github.com/stakeseal/stakeseal/internal/runtimeapi"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+// generatorProgram stands beside this program. There is no flag and no
+// variable to name another: the program that makes keys is the one that was
+// installed.
+const generatorProgram = "stakeseal-generator"
+
+// runGenerator starts the generator as a child, gives it one request and
+// returns the receipt. The child gets the home as its folder, one descriptor
+// with the record ports, and an environment of one fixed variable; no
+// identity, no standard input.
+func (h *home) runGenerator(ctx context.Context, request birth.Request, workers int, born func(record.Birth)) ([]byte, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("couldn't find this program's folder: %w", err)
+	}
+	program := filepath.Join(filepath.Dir(self), generatorProgram)
+	if _, err := os.Stat(program); err != nil {
+		return nil, usage("install both programs into one folder", "couldn't find the generator: %w", err)
+	}
+	event, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	conn, inherited, err := parent.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+
+	words := &tail{max: 64 << 10}
+	child := exec.Command(program, "child", strconv.Itoa(workers))
+	child.Env = []string{"GOTRACEBACK=none"}
+	child.Dir = h.dir
+	child.ExtraFiles = []*os.File{inherited}
+	child.Stdout, child.Stderr = words, words
+	// A process group of its own: Ctrl-C reaches this program, which then
+	// ends the child; what was committed stands.
+	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = child.Start()
+	inherited.Close()
+	if err != nil {
+		return nil, fmt.Errorf("couldn't start the generator: %w", err)
+	}
+
+	runtime := runtimeapi.NewServer()
+	mux := http.NewServeMux()
+	mux.Handle("/2018-06-01/", runtime)
+	mux.Handle("/", parent.Ports{Births: h.records, Reader: h.records, Archive: h.archive, Born: born}.Handler())
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = parent.Serve(conn, mux) })
+	ended := make(chan error, 1)
+	go func() {
+		err := child.Wait()
+		runtime.Gone()
+		ended <- err
+	}()
+	answer, err := runtime.Invoke(ctx, runtimeapi.Invocation{Event: event})
+	_ = child.Process.Kill()
+	wait := <-ended
+	_ = conn.Close()
+	serving.Wait()
+	if errors.Is(err, runtimeapi.ErrGone) {
+		return nil, fmt.Errorf("%w (%v)%s", err, wait, words)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var a birth.Answer
+	if err := json.Unmarshal(answer, &a); err != nil || a.Schema != birth.AnswerSchema {
+		return nil, errors.New("couldn't read the generator's answer")
+	}
+	return a.Receipt, nil
+}
+
+// tail keeps the last bytes of what a child writes.
+type tail struct {
+	mu  sync.Mutex
+	max int
+	buf bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf.Write(p)
+	if over := t.buf.Len() - t.max; over > 0 {
+		t.buf.Next(over)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := strings.TrimSpace(t.buf.String())
+	if text == "" {
+		return ""
+	}
+	return "; it said: " + text
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/stakeseal/stakeseal/birth"
+	"github.com/stakeseal/stakeseal/bundle"
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/check"
+	"github.com/stakeseal/stakeseal/deposit"
+	"github.com/stakeseal/stakeseal/eth/keystore"
+	"github.com/stakeseal/stakeseal/internal/beacon"
+	"github.com/stakeseal/stakeseal/internal/build"
+	"github.com/stakeseal/stakeseal/internal/config"
+	"github.com/stakeseal/stakeseal/internal/identity"
+	"github.com/stakeseal/stakeseal/internal/runtimeapi"
+	"github.com/stakeseal/stakeseal/internal/sqlite"
+	"github.com/stakeseal/stakeseal/record"
+	"github.com/stakeseal/stakeseal/unseal"
+)
+
+// Exit codes, the same for every verb; scripts rely on them.
+const (
+	exitInternal    = 1
+	exitUsage       = 2 // usage or bad input
+	exitRefused     = 3 // a verification says no
+	exitRemote      = 4 // a remote service failed: never a pass
+	exitConflict    = 5 // conflict or duplicate
+	exitDenied      = 6 // denied or sealed
+	exitInterrupted = 130
+)
+
+// failure is an error with its exit code and what to do about it.
+type failure struct {
+	code int
+	hint string
+	err  error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// fail makes a failure; hint may be "".
+func fail(code int, hint, format string, args ...any) error {
+	return &failure{code, hint, fmt.Errorf(format, args...)}
+}
+
+// usage is a failure of the caller's input.
+func usage(hint, format string, args ...any) error { return fail(exitUsage, hint, format, args...) }
+
+// fail prints an error with its hint and returns the exit code.
+func (a *app) fail(ctx context.Context, err error) int {
+	var f *failure
+	if !errors.As(err, &f) {
+		code, hint := classify(err)
+		if ctx.Err() != nil && (code == exitInternal || code == exitInterrupted) {
+			code, hint = exitInterrupted, ""
+		}
+		f = &failure{code, hint, err}
+	}
+	text := strings.TrimSpace(err.Error())
+	fmt.Fprintf(a.err, "stakeseal: error: %s\n", strings.ReplaceAll(text, "\n", "\n  "))
+	if f.hint != "" {
+		fmt.Fprintf(a.err, "stakeseal: hint: %s\n", strings.ReplaceAll(f.hint, "\n", "\nstakeseal: hint: "))
+	}
+	return f.code
+}
+
+// classify gives the exit code and hint of errors that come from below,
+// first match first.
+func classify(err error) (int, string) {
+	var remote *runtimeapi.Failure
+	if errors.As(err, &remote) {
+		switch remote.Class {
+		case "refused":
+			return exitUsage, "the generator obeys generator.yaml in the home; stakeseal config show prints it"
+		case "conflict":
+			return exitConflict, "an order id stands for one content: use another --order, or --resume to continue as it was placed"
+		case "tampered":
+			return exitRefused, "do not deposit to this order; keep the home as it is and compare with the bundles and another copy"
+		case "init":
+			return exitUsage, "stakeseal doctor looks at every setting"
+		}
+		return exitInternal, "what was made is kept; stakeseal generate --resume ID continues"
+	}
+	for _, known := range []struct {
+		is   error
+		code int
+		hint string
+	}{
+		{context.Canceled, exitInterrupted, ""},
+		{build.ErrClock, exitUsage, "set the clock: its time is written into every certificate"},
+		{birth.ErrOrder, exitUsage, ""},
+		{birth.ErrTampered, exitRefused, "do not deposit; compare with the bundles and another copy"},
+		{check.ErrRefused, exitInternal, "nothing of it was kept; run stakeseal doctor, and do not use this machine for keys if it happens again"},
+		{unseal.ErrNoIdentity, exitDenied, "the identity is not among those it was sealed to; stakeseal show prints the recipients"},
+		{unseal.ErrBinding, exitRefused, "a sealed secret stands where another belongs: compare with the bundles and another copy"},
+		{unseal.ErrDamaged, exitRefused, "compare with the bundles and another copy"},
+		{unseal.ErrBody, exitRefused, "who sealed it was faulty or malicious: use another copy or another recovery, and do not deposit"},
+		{identity.ErrPermissions, exitUsage, ""},
+		{identity.ErrPassphrase, exitDenied, ""},
+		{identity.ErrPlugin, exitUsage, "name the program with --plugin /usr/bin/age-plugin-NAME"},
+		{identity.ErrFormat, exitUsage, "the private half, as stakeseal identity new or age-keygen writes it"},
+		{keystore.ErrPassword, exitRefused, "the sealed keystore does not open with its own password; recovery restore makes another"},
+		{keystore.ErrMismatch, exitRefused, "the sealed keystore holds another key; recovery restore makes another"},
+		{certificate.ErrSignature, exitRefused, "it was changed, or another key signed it; if that key is yours, add it to the trust file by hand"},
+		{certificate.ErrUntrusted, exitRefused, "ask whoever keeps the trust file: it revokes or limits that key or release, or doesn't name it"},
+		{certificate.ErrMismatch, exitRefused, "ask whoever keeps the trust file; what it should hold is added by hand, never from what it judges"},
+		{certificate.ErrFormat, exitUsage, "the file was cut short, edited by hand, or is of another kind: compare it with its source"},
+		{bundle.ErrFormat, exitUsage, "it was cut short or edited: take a fresh copy from its source"},
+		{deposit.ErrFormat, exitUsage, ""},
+		{deposit.ErrJudge, exitUsage, ""},
+		{beacon.ErrURL, exitUsage, "such as http://127.0.0.1:5052, or your provider's https:// URL; each node once"},
+		{beacon.ErrNetwork, exitRemote, "ask a node of the network that the deposits are for"},
+		{beacon.ErrNotSynced, exitRemote, "wait until it is synced, or ask another node; and look at this machine's clock"},
+		{beacon.ErrDisagree, exitRemote, "send nothing until you know which of the nodes is wrong"},
+		{deposit.ErrChain, exitRemote, "is the node running, and the URL right? ask another node, or try again"},
+		{config.ErrSettings, exitUsage, ""},
+		{sqlite.ErrDamaged, exitRefused, "keep the file as it is; the bundles hold every birth, and stakeseal recovery restore brings keys back"},
+		{sqlite.ErrNotAStore, exitUsage, ""},
+		{sqlite.ErrReadOnly, exitUsage, "the home must be writable by the user who runs stakeseal"},
+		{sqlite.ErrFull, exitInternal, "free some space and run the command again: nothing was half-written"},
+		{syscall.ENOSPC, exitInternal, "free some space and run the command again: nothing was half-written"},
+		{record.ErrConflict, exitConflict, ""},
+		{record.ErrExists, exitConflict, ""},
+		{record.ErrStale, exitConflict, "somebody changed it meanwhile: look, then decide again"},
+		{record.ErrNotFound, exitUsage, ""},
+		{record.ErrCorrupt, exitRefused, "compare with the bundles and another copy"},
+		{fs.ErrPermission, exitUsage, "check the file's owner and mode"},
+		{fs.ErrNotExist, exitUsage, "check the name, and the folder you are in"},
+		{syscall.EISDIR, exitUsage, "name a file, not a folder"},
+		{fs.ErrExist, exitConflict, "nothing is overwritten: choose another place"},
+	} {
+		if errors.Is(err, known.is) {
+			return known.code, known.hint
+		}
+	}
+	return exitInternal, ""
+}

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stakeseal/stakeseal/birth"
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/internal/build"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+type generateFlags struct {
+	count       uint32
+	address     string
+	order       string
+	resume      string
+	compounding bool
+	plan        string
+	keystore    string
+	labels      []string
+	assign      string
+	workers     int
+	identityOK  bool
+}
+
+func (a *app) generateVerb() *cobra.Command {
+	var f generateFlags
+	cmd := &cobra.Command{
+		Use:   "generate --count N",
+		Short: "Place an order and make its validators",
+		Long: `Place an order for N validators and make them: each key is made in a child process
+that shows it to nobody, checked, sealed, certified, recorded and archived.
+
+The order's id is printed before the first key is made. Running the same order
+again, after a crash or by mistake, gives the same validators: --resume ID
+continues an order as it was placed.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.generate(cmd, f) },
+	}
+	flags := cmd.Flags()
+	flags.Uint32VarP(&f.count, "count", "n", 0, "how many validators")
+	flags.StringVar(&f.address, "withdrawal-address", "", "the `ADDRESS` or its name in generator.yaml (default: the only one)")
+	flags.StringVar(&f.order, "order", "", "an `ID` of your own for the order; the same id again is the same order")
+	flags.StringVar(&f.resume, "resume", "", "continue the order `ID` as it was placed")
+	flags.BoolVar(&f.compounding, "compounding", false, "0x02 credentials (EIP-7251): rewards stay, up to 2048 ETH")
+	flags.StringVar(&f.plan, "plan", "", "the `AMOUNTS` to sign deposits for, in ETH: 32, or 1,31 for two stages (default: the network's full deposit)")
+	flags.StringVar(&f.keystore, "keystore", "", "the keystore made at birth, pbkdf2, scrypt or none (default: the settings')")
+	flags.StringArrayVar(&f.labels, "label", nil, "a note kept with the order, `KEY=VALUE`; repeat for several")
+	flags.StringVar(&f.assign, "assign", "", "assign every validator to this `SIGNER`")
+	flags.IntVar(&f.workers, "workers", runtime.NumCPU(), "how many to make at once; with scrypt each takes 256 MiB")
+	flags.BoolVar(&f.identityOK, "allow-identity-in-home", false, "make keys on mainnet although the home holds an identity that opens them")
+	return cmd
+}
+
+func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
+	ctx := cmd.Context()
+	if f.workers < 1 || f.workers > 1024 {
+		return usage("", "--workers is %d: use 1 to 1024", f.workers)
+	}
+	if f.resume != "" {
+		for _, flag := range []string{"count", "order", "withdrawal-address", "compounding", "plan", "keystore", "label"} {
+			if cmd.Flags().Changed(flag) {
+				return usage("an order is continued as it was placed; leave --"+flag+" out", "--resume and --%s exclude each other", flag)
+			}
+		}
+	}
+	if err := build.CheckClock(a.now()); err != nil {
+		return err
+	}
+	h, err := a.openHome()
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	if err := h.noIdentityInside(f.identityOK); err != nil {
+		return err
+	}
+	var request birth.Request
+	if f.resume != "" {
+		request, err = h.placed(ctx, f.resume)
+	} else {
+		request, err = h.request(f)
+	}
+	if err != nil {
+		return err
+	}
+	if f.assign != "" {
+		if err := h.knownSigner(f.assign); err != nil {
+			return err
+		}
+	}
+	if f.resume == "" {
+		if err := a.confirmOrder(h, request); err != nil {
+			return err
+		}
+	}
+	a.say("order %s: %d validators; to continue it after an interruption: stakeseal generate --resume %s", request.Order, request.Count, request.Order)
+	bar := a.progress(int64(request.Count), "made")
+	started := a.now()
+	receipt, err := h.runGenerator(ctx, request, f.workers, func(record.Birth) { bar.add(1) })
+	bar.done()
+	if err != nil {
+		if ctx.Err() != nil {
+			return fail(exitInterrupted, "stakeseal generate --resume "+request.Order+" continues; what was made is kept", "interrupted")
+		}
+		return err
+	}
+	verified, err := h.trust.VerifyReceipt(receipt)
+	if err != nil {
+		return fmt.Errorf("the generator's receipt is not what trust.yaml accepts: %w", err)
+	}
+	if f.assign != "" {
+		if err := a.assignAll(ctx, h, verified.Receipt, f.assign); err != nil {
+			return err
+		}
+	}
+	return a.reportOrder(h, verified, receipt, a.now().Sub(started))
+}
+
+// request builds an order from the flags.
+func (h *home) request(f generateFlags) (birth.Request, error) {
+	g := h.generator
+	q := birth.Request{Schema: birth.RequestSchema, Order: f.order, Network: g.Network.Name, Count: f.count,
+		Compounding: f.compounding, Keystore: f.keystore, To: f.count}
+	if f.count == 0 {
+		return q, usage("say how many: --count 4", "--count is missing or 0")
+	}
+	if f.count > g.MaxPerOrder {
+		return q, usage("raise max_validators_per_order in generator.yaml, or place several orders", "--count is %d, and the settings allow %d in one order", f.count, g.MaxPerOrder)
+	}
+	if q.Order == "" {
+		var b [4]byte
+		rand.Read(b[:])
+		q.Order = "ord-" + hex.EncodeToString(b[:])
+	}
+	if err := record.CheckID(q.Order); err != nil {
+		return q, usage("", "--order: %w", err)
+	}
+	if q.Keystore == "" {
+		q.Keystore = g.Keystore
+	}
+	if !slices.Contains([]string{"pbkdf2", "scrypt", "none"}, q.Keystore) {
+		return q, usage("use pbkdf2, scrypt or none", "--keystore is %q", q.Keystore)
+	}
+	var err error
+	if q.WithdrawalAddress, err = h.address(f.address); err != nil {
+		return q, err
+	}
+	if q.Plan, err = parsePlan(g.Network, f.plan, eth.ExecutionCredentials(q.WithdrawalAddress, f.compounding)); err != nil {
+		return q, err
+	}
+	for _, label := range f.labels {
+		key, value, ok := strings.Cut(label, "=")
+		if !ok || key == "" {
+			return q, usage("write KEY=VALUE", "--label is %q", label)
+		}
+		if q.Labels == nil {
+			q.Labels = map[string]string{}
+		}
+		if _, twice := q.Labels[key]; twice {
+			return q, usage("", "--label %q occurs twice", key)
+		}
+		q.Labels[key] = value
+	}
+	return q, nil
+}
+
+// placed rebuilds the request of a stored order.
+func (h *home) placed(ctx context.Context, id string) (birth.Request, error) {
+	o, err := h.records.Order(ctx, id)
+	if errors.Is(err, record.ErrNotFound) {
+		return birth.Request{}, usage("stakeseal orders lists them", "there is no order %q in this home", id)
+	}
+	if err != nil {
+		return birth.Request{}, err
+	}
+	if o.Settings != record.Digest(h.generator.Digest) {
+		return birth.Request{}, fail(exitConflict, "bring generator.yaml and recipients/ back to what they were, or place a new order for what is missing",
+			"order %s was placed under other settings (digest %s, now %x)", id, o.Settings, h.generator.Digest)
+	}
+	address, ok := o.Credentials.Address()
+	if !ok {
+		return birth.Request{}, fail(exitRefused, "", "order %s names no withdrawal address", id)
+	}
+	return birth.Request{Schema: birth.RequestSchema, Order: o.ID, Network: o.Network, Count: o.Count, WithdrawalAddress: address,
+		Compounding: o.Credentials.Kind() == 2, Plan: o.Plan, Keystore: o.Keystore, Labels: o.Labels, To: o.Count}, nil
+}
+
+// address resolves --withdrawal-address: a name in the settings, an allowed
+// address, or nothing when the settings allow one only.
+func (h *home) address(text string) (eth.Address, error) {
+	allowed := h.generator.Addresses
+	names := strings.Join(sortedNames(allowed), ", ")
+	if text == "" {
+		if len(allowed) != 1 {
+			return eth.Address{}, usage("one of "+names, "--withdrawal-address is missing and the settings allow several")
+		}
+		for _, address := range allowed {
+			return address, nil
+		}
+	}
+	if address, ok := allowed[text]; ok {
+		return address, nil
+	}
+	address, err := eth.ParseAddress(text)
+	if err != nil {
+		return address, usage("a name ("+names+") or an address with its checksum", "--withdrawal-address: %w", err)
+	}
+	if _, ok := h.generator.AddressName(address); !ok {
+		return address, usage("the settings allow "+names+"; another address goes into withdrawal_addresses of generator.yaml and of trust.yaml first",
+			"the withdrawal address %v is not allowed by generator.yaml", address)
+	}
+	return address, nil
+}
+
+// parsePlan reads "1,31"; "" is the network's full deposit.
+func parsePlan(n eth.Network, text string, c eth.Credentials) ([]eth.Gwei, error) {
+	if text == "" {
+		return []eth.Gwei{n.MinActivation}, nil
+	}
+	var plan []eth.Gwei
+	var sum eth.Gwei
+	for part := range strings.SplitSeq(text, ",") {
+		amount, err := eth.ParseEther(strings.TrimSpace(part), n)
+		if err == nil {
+			err = eth.CheckAmount(n, c, amount)
+		}
+		if err != nil {
+			return nil, usage("amounts in ETH, such as 32 or 1,31", "--plan: %w", err)
+		}
+		plan, sum = append(plan, amount), sum+amount
+	}
+	if err := eth.CheckAmount(n, c, sum); err != nil {
+		return nil, usage("0x01 validators hold up to 32, --compounding ones up to 2048", "--plan, summed: %w", err)
+	}
+	return plan, nil
+}
+
+// confirmOrder shows what is about to happen and asks.
+func (a *app) confirmOrder(h *home, q birth.Request) error {
+	name, _ := h.generator.AddressName(q.WithdrawalAddress)
+	kind := "0x01"
+	if q.Compounding {
+		kind = "0x02, compounding"
+	}
+	var amounts []string
+	for _, amount := range q.Plan {
+		amounts = append(amounts, amount.Ether(h.generator.Network))
+	}
+	t := newTable(a.err)
+	t.row("  network", h.generator.Network.Name)
+	t.row("  time", a.now().UTC().Format(time.RFC3339))
+	t.row("  validators", fmt.Sprint(q.Count))
+	t.row("  withdrawals to", fmt.Sprintf("%v (%s; %s)", q.WithdrawalAddress, name, kind))
+	t.row("  deposits of", strings.Join(amounts, " then ")+" ETH each")
+	t.row("  keystore", q.Keystore)
+	t.row("  signing keys to", names(h.generator.Signing))
+	t.row("  mnemonics to", names(h.generator.Recovery))
+	if err := t.flush(); err != nil {
+		return err
+	}
+	return a.confirm("Make these keys?")
+}
+
+// reportOrder prints the receipt.
+func (a *app) reportOrder(h *home, v *certificate.VerifiedReceipt, envelope []byte, took time.Duration) error {
+	if a.json {
+		return a.object(struct {
+			Schema  string              `json:"schema"`
+			Receipt certificate.Receipt `json:"receipt"`
+			Signed  jsonRaw             `json:"signed"`
+		}{"stakeseal/receipt/v1", v.Receipt, envelope})
+	}
+	const most = 20
+	t := newTable(a.out, "INDEX", "PUBKEY", "MNEMONIC")
+	for i, validator := range v.Receipt.Validators {
+		if i == most {
+			break
+		}
+		t.row(fmt.Sprint(validator.Index), validator.Pubkey.String(), validator.Mnemonic)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if more := len(v.Receipt.Validators) - most; more > 0 {
+		a.say("and %d more: stakeseal list --order %s", more, v.Receipt.Order)
+	}
+	a.say("%d validators made, sealed, certified and archived in %s; the receipt is signed by %s", len(v.Receipt.Validators), took.Round(100*time.Millisecond), v.Key)
+	flag := a.homeWords(h)
+	a.say("next: stakeseal recovery drill%s --order %s --identity RECOVERY_IDENTITY_FILE", flag, v.Receipt.Order)
+	a.say("then: stakeseal deposit export%s --order %s --out DIR", flag, v.Receipt.Order)
+	return nil
+}
+
+// homeWords repeats the flag that chose the home, for commands to copy.
+func (a *app) homeWords(h *home) string {
+	if a.homeFlag != "" {
+		return " --home " + a.homeFlag
+	}
+	return " --network " + h.generator.Network.Name
+}

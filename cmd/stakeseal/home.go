@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/internal/config"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+// trustFile is the verifier's own list in a home.
+const trustFile = "trust.yaml"
+
+// home is an opened home: its settings and its stores.
+type home struct {
+	dir       string
+	generator *config.Generator
+	operator  *config.Home
+	trust     *certificate.Trust
+	records   records
+	archive   record.Archive
+	close     func() error
+}
+
+// records is what the operator's command line may do with the store.
+type records interface {
+	record.Births
+	record.Reader
+	record.Catalog
+	record.Assignments
+	record.Events
+}
+
+// dataDir is where homes stand unless --home says otherwise.
+func dataDir() (string, error) {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "stakeseal"), nil
+	}
+	dir, err := os.UserHomeDir()
+	if err != nil {
+		return "", usage("name a folder with --home", "couldn't tell where homes stand: %w", err)
+	}
+	return filepath.Join(dir, ".local", "share", "stakeseal"), nil
+}
+
+// homeDir resolves --home and --network. Without either, the one home that
+// there is; with several, the caller must say which.
+func (a *app) homeDir() (string, error) {
+	if a.homeFlag != "" {
+		return filepath.Abs(a.homeFlag)
+	}
+	data, err := dataDir()
+	if err != nil {
+		return "", err
+	}
+	if a.networkFlag != "" {
+		return filepath.Join(data, a.networkFlag), nil
+	}
+	var found []string
+	entries, err := os.ReadDir(data)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("couldn't look for a home: %w", err)
+	}
+	for _, e := range entries {
+		if _, err := os.Stat(filepath.Join(data, e.Name(), config.GeneratorFile)); err == nil {
+			found = append(found, e.Name())
+		}
+	}
+	slices.Sort(found)
+	switch len(found) {
+	case 0:
+		return "", usage("make one: stakeseal init --network hoodi --withdrawal-address 0xYOUR_ADDRESS", "there is no home in %s", data)
+	case 1:
+		return filepath.Join(data, found[0]), nil
+	}
+	return "", usage("choose one with --network or --home", "there are several homes: %v", found)
+}
+
+// openHome opens the home that the flags name and says which it is, as every
+// command does first.
+func (a *app) openHome() (*home, error) {
+	dir, err := a.homeDir()
+	if err != nil {
+		return nil, err
+	}
+	root := os.DirFS(dir)
+	if _, err := fs.Stat(root, config.GeneratorFile); errors.Is(err, fs.ErrNotExist) {
+		return nil, usage("make one: stakeseal init --home "+dir+" --network NAME --withdrawal-address 0xYOUR_ADDRESS",
+			"%s is not a stakeseal home (it has no %s)", dir, config.GeneratorFile)
+	}
+	h := &home{dir: dir}
+	if h.generator, err = config.LoadGenerator(root); err != nil {
+		return nil, err
+	}
+	a.say("%s, home %s", h.generator.Network.Name, dir)
+	if a.networkFlag != "" && a.networkFlag != h.generator.Network.Name {
+		return nil, usage("", "--network is %q, and this home is for %q", a.networkFlag, h.generator.Network.Name)
+	}
+	if h.operator, err = config.LoadHome(root); err != nil {
+		return nil, err
+	}
+	if h.trust, err = loadTrust(filepath.Join(dir, trustFile)); err != nil {
+		return nil, err
+	}
+	if h.trust.Network.Digest() != h.generator.Network.Digest() {
+		return nil, usage("a home is for one network; correct "+trustFile, "%s is for network %q, %s for %q",
+			trustFile, h.trust.Network.Name, config.GeneratorFile, h.generator.Network.Name)
+	}
+	return h, h.wire()
+}
+
+func loadTrust(path string) (*certificate.Trust, error) {
+	data, err := readBounded(path, 1<<20)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the trust file: %w", err)
+	}
+	trust, err := certificate.ParseTrust(data)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't use the trust file %s: %w", path, err)
+	}
+	return trust, nil
+}
+
+// note appends an event about a validator or order, by this user.
+func (h *home) note(ctx context.Context, e record.Event) error {
+	e.Actor = actor()
+	if err := h.records.Append(ctx, e); err != nil {
+		return fmt.Errorf("couldn't note that it was %s: %w", e.Kind, err)
+	}
+	return nil
+}
+
+// actor names who runs the command, for the events.
+func actor() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return name + "@" + host
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+
+	"github.com/stakeseal/stakeseal/internal/identity"
+	"github.com/stakeseal/stakeseal/record"
+	"github.com/stakeseal/stakeseal/seal"
+	"github.com/stakeseal/stakeseal/secret"
+	"github.com/stakeseal/stakeseal/unseal"
+)
+
+// identityFlags say with what a command opens.
+type identityFlags struct {
+	files   []string
+	plugins []string
+}
+
+func (f *identityFlags) add(cmd *cobra.Command, what string) {
+	cmd.Flags().StringArrayVarP(&f.files, "identity", "i", nil, "the identity `FILE` of "+what)
+	cmd.Flags().StringArrayVar(&f.plugins, "plugin", nil, "the absolute `PATH` of the age plugin that an identity on a hardware key needs")
+}
+
+// key is one identity that a command opens with. public is the recipient it
+// belongs to, "" where only its device knows.
+type key struct {
+	public string
+	text   string // for messages
+	opener *unseal.Opener
+}
+
+// keys loads the identities, asking for the passphrase of an encrypted file.
+func (a *app) keys(f identityFlags) ([]key, error) {
+	if len(f.files) == 0 {
+		return nil, usage("the private half, as stakeseal identity new wrote it: --identity FILE", "--identity is missing")
+	}
+	ask := func(prompt string) (*secret.Bytes, error) { return a.ask(strings.TrimRight(prompt, ": ")) }
+	var options []identity.Option
+	for _, program := range f.plugins {
+		options = append(options, identity.WithPlugin(identity.Plugin{
+			Program: program,
+			Ask:     ask,
+			Say:     func(message string) { a.say("%s", message) },
+			Confirm: func(message, yes, no string) (bool, error) {
+				// Two answers without a no have nothing to decline.
+				err := a.confirm(fmt.Sprintf("%s (y: %s, n: %s)", message, yes, no))
+				return err == nil, nil
+			},
+		}))
+	}
+	var list []key
+	for _, file := range f.files {
+		ids, err := identity.Load(file, ask, options...)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			list = append(list, key{public: publicHalf(id), text: id.String(), opener: unseal.NewOpener(id)})
+		}
+	}
+	return list, nil
+}
+
+// publicHalf is the recipient of an identity that this program holds itself.
+func publicHalf(id unseal.Identity) string {
+	switch k := id.Bind(context.Background(), seal.Binding{}).(type) {
+	case *age.HybridIdentity:
+		return k.Recipient().String()
+	case *age.X25519Identity:
+		return k.Recipient().String()
+	}
+	return ""
+}
+
+// recipient is the name under which a sealing lists a key.
+func (k key) recipient(list []record.Recipient) (name string, ok bool) {
+	for _, r := range list {
+		if k.public != "" && r.Key == k.public {
+			return r.Name, true
+		}
+	}
+	return "", false
+}
+
+func recipientNames(list []record.Recipient) string {
+	var names []string
+	for _, r := range list {
+		names = append(names, r.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// canConfirm fails before any work where confirm would fail after it.
+func (a *app) canConfirm() error {
+	if a.yes || a.terminal {
+		return nil
+	}
+	return a.confirm("")
+}

@@ -1,0 +1,345 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/internal/config"
+	"github.com/stakeseal/stakeseal/internal/folder"
+	"github.com/stakeseal/stakeseal/internal/identity"
+	"github.com/stakeseal/stakeseal/internal/keyfile"
+	"github.com/stakeseal/stakeseal/internal/sqlite"
+	"github.com/stakeseal/stakeseal/seal"
+)
+
+// initPlan is what a home is made from.
+type initPlan struct {
+	addresses   []string // [NAME=]ADDRESS
+	recovery    []string // NAME=FILE
+	signing     []string
+	identities  string // where identities are made when recipients are not given
+	anyAddress  bool
+	oneRecovery bool
+	maxPerOrder uint32
+	keystore    string
+}
+
+func (a *app) initVerb() *cobra.Command {
+	var p initPlan
+	cmd := &cobra.Command{
+		Use:   "init --network NAME --withdrawal-address [NAME=]ADDRESS",
+		Short: "Make a home: settings, certifying key, store, recipients",
+		Long: `Make a home for one network: generator.yaml (what the maker obeys), trust.yaml
+(what a verifier believes), home.yaml (what you use), a certifying key, an empty
+store and a folder for bundles.
+
+Recipients are the public keys that secrets are sealed to. Give them as files
+(--recovery anna=anna.txt, --signing signer-a=signer-a.txt) that were made where
+their identities live, with stakeseal identity new. Those that you do not give
+are made for you, with their identities in --identities; move these to where
+they belong, away from this machine and from each other.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.initHome(p) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&p.addresses, "withdrawal-address", nil, "an `[NAME=]ADDRESS` that validators may pay to; repeat for several")
+	f.StringArrayVar(&p.recovery, "recovery", nil, "a recovery recipient, `NAME=FILE`; any one of them opens mnemonics")
+	f.StringArrayVar(&p.signing, "signing", nil, "a signing recipient, `NAME=FILE`; any one of them opens signing keys")
+	f.StringVar(&p.identities, "identities", "", "the `DIR` for identities made here, outside the home")
+	f.Uint32Var(&p.maxPerOrder, "max-validators-per-order", 1000, "the largest order")
+	f.StringVar(&p.keystore, "keystore", "pbkdf2", "the keystore made at birth: pbkdf2, scrypt or none")
+	f.BoolVar(&p.anyAddress, "allow-known-bad-address", false, "accept an address that nobody is known to control: what is paid there may be lost")
+	f.BoolVar(&p.oneRecovery, "one-recovery-recipient", false, "accept a single recovery recipient on mainnet: losing that identity loses every mnemonic")
+	return cmd
+}
+
+// party is a recipient of the new home. made says that its identity was made
+// here.
+type party struct {
+	name, purpose string
+	file          []byte
+	made          string // path of the identity, "" when the recipient was given
+}
+
+func (a *app) initHome(p initPlan) error {
+	network, err := a.needNetwork()
+	if err != nil {
+		return err
+	}
+	dir, err := a.homeDir()
+	if err != nil {
+		return err
+	}
+	a.say("%s, home %s (new)", network.Name, dir)
+	addresses, err := p.parseAddresses(a, network)
+	if err != nil {
+		return err
+	}
+	if err := mustNotExist(dir); err != nil {
+		return err
+	}
+	given, err := p.givenParties()
+	if err != nil {
+		return err
+	}
+	missing, err := p.missingParties(network, dir, given)
+	if err != nil {
+		return err
+	}
+	// A home is made beside its place and moved there whole, so that a crash,
+	// a full disk or a bad recipient leaves no half of one.
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return fmt.Errorf("couldn't make the home: %w", err)
+	}
+	building, err := os.MkdirTemp(filepath.Dir(dir), ".stakeseal-new-")
+	if err != nil {
+		return fmt.Errorf("couldn't make the home: %w", err)
+	}
+	defer os.RemoveAll(building)
+	key, err := keyfile.Create(filepath.Join(building, "certifier.key"))
+	if err != nil {
+		return err
+	}
+	made, err := makeIdentities(missing)
+	if err != nil {
+		return err
+	}
+	parties := append(given, made...)
+	if err := writeHome(building, network, addresses, parties, key, p); err != nil {
+		return errors.Join(err, removeIdentities(made))
+	}
+	if err := os.Rename(building, dir); err != nil {
+		return errors.Join(fmt.Errorf("couldn't move the new home into place: %w", err), removeIdentities(made))
+	}
+	return a.reportHome(network, dir, addresses, parties, key)
+}
+
+// needNetwork is the network that --network names.
+func (a *app) needNetwork() (eth.Network, error) {
+	if a.networkFlag == "" {
+		return eth.Network{}, usage("one of "+strings.Join(config.NetworkNames(), ", "), "--network is missing")
+	}
+	n, ok := eth.LookupNetwork(a.networkFlag)
+	if !ok {
+		return eth.Network{}, usage("one of "+strings.Join(config.NetworkNames(), ", "), "unknown network %q", a.networkFlag)
+	}
+	return n, nil
+}
+
+func mustNotExist(dir string) error {
+	if _, err := os.Lstat(dir); err == nil {
+		return fail(exitConflict, "choose another --home; init never changes one that exists", "%s is there already", dir)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("couldn't look at %s: %w", dir, err)
+	}
+	return nil
+}
+
+func (p initPlan) parseAddresses(a *app, n eth.Network) (map[string]eth.Address, error) {
+	if len(p.addresses) == 0 {
+		return nil, usage("the address that rewards and the stake go back to; check it on the device that holds its key", "--withdrawal-address is missing")
+	}
+	out := map[string]eth.Address{}
+	for _, text := range p.addresses {
+		name, value, named := strings.Cut(text, "=")
+		if !named {
+			name, value = "main", text
+			if len(p.addresses) > 1 {
+				return nil, usage("write NAME=0x...", "with several withdrawal addresses each needs a name: %q has none", text)
+			}
+		}
+		if err := config.CheckName("address", name); err != nil {
+			return nil, usage("", "--withdrawal-address: %w", err)
+		}
+		address, err := eth.ParseAddress(value)
+		if err != nil {
+			return nil, usage(addressHint(err), "--withdrawal-address: %w", err)
+		}
+		if why, bad := knownBad(n, address); bad {
+			if !p.anyAddress {
+				return nil, usage("--allow-known-bad-address takes it all the same", "--withdrawal-address %v: %s", address, why)
+			}
+			a.say("warning: %v: %s", address, why)
+		}
+		if _, twice := out[name]; twice {
+			return nil, usage("", "--withdrawal-address: the name %q occurs twice", name)
+		}
+		out[name] = address
+	}
+	return out, nil
+}
+
+// knownBad says why nobody can be meant to own an address: eth's list, and
+// the network's own deposit contract.
+func knownBad(n eth.Network, a eth.Address) (string, bool) {
+	if a == n.DepositContract {
+		return "it is the deposit contract of " + n.Name, true
+	}
+	return eth.KnownBad(a)
+}
+
+func addressHint(err error) string {
+	if errors.Is(err, eth.ErrChecksum) {
+		return "copy the address from the device or wallet that owns it, with its capital letters: they are its checksum"
+	}
+	return "an address is 0x and 40 hex digits"
+}
+
+func (p initPlan) givenParties() (given []party, err error) {
+	for _, list := range []struct {
+		purpose string
+		flags   []string
+	}{{"recovery", p.recovery}, {"signing", p.signing}} {
+		for _, text := range list.flags {
+			name, file, ok := strings.Cut(text, "=")
+			if !ok {
+				return nil, usage("write NAME=FILE", "--%s is %q", list.purpose, text)
+			}
+			if err := config.CheckName("recipient", name); err != nil {
+				return nil, usage("", "--%s: %w", list.purpose, err)
+			}
+			data, err := readBounded(file, 1<<16)
+			if err != nil {
+				return nil, fmt.Errorf("couldn't read recipient %s: %w", name, err)
+			}
+			if _, err := seal.ParseRecipientFile(data); err != nil {
+				return nil, usage("a recipient file holds one public key, age1..., as stakeseal identity new prints it", "recipient %s in %s: %w", name, file, err)
+			}
+			if slices.ContainsFunc(given, func(q party) bool { return q.name == name }) {
+				return nil, usage("", "recipient %q is named twice", name)
+			}
+			given = append(given, party{name: name, purpose: list.purpose, file: data})
+		}
+	}
+	return given, nil
+}
+
+// missingParties are the recipients to make: two for recovery and one for
+// signing, where none was given.
+func (p initPlan) missingParties(n eth.Network, dir string, given []party) ([]party, error) {
+	count := map[string]int{}
+	for _, q := range given {
+		count[q.purpose]++
+	}
+	if n.Mainnet && count["recovery"] == 1 && !p.oneRecovery {
+		return nil, usage("give a second --recovery, kept elsewhere; --one-recovery-recipient does without", "%s needs two recovery recipients: one lost identity must not lose every mnemonic", n.Name)
+	}
+	var missing []party
+	if count["recovery"] == 0 {
+		missing = append(missing, party{name: "recovery-a", purpose: "recovery"}, party{name: "recovery-b", purpose: "recovery"})
+	}
+	if count["signing"] == 0 {
+		missing = append(missing, party{name: "signer-a", purpose: "signing"})
+	}
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	where := p.identities
+	if where == "" {
+		if n.Mainnet {
+			return nil, usage("give --recovery and --signing files made elsewhere, or a folder on removable media with --identities", "on %s identities are made where you say: --identities is missing", n.Name)
+		}
+		where = dir + "-identities"
+	}
+	where, err := filepath.Abs(where)
+	if err != nil {
+		return nil, err
+	}
+	if inside(dir, where) {
+		return nil, usage("choose a folder outside", "--identities %s is inside the home: whoever reads the home must not be able to open what is in it", where)
+	}
+	for i := range missing {
+		missing[i].made = filepath.Join(where, missing[i].name+".identity")
+		if err := mustNotExist(missing[i].made); err != nil {
+			return nil, fail(exitConflict, "choose another --identities folder", "%s is there already", missing[i].made)
+		}
+	}
+	return missing, nil
+}
+
+// inside reports whether path is dir or below it.
+func inside(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+// makeIdentities makes what missing names. All of one home are of one kind,
+// post-quantum, as age demands within a list.
+func makeIdentities(missing []party) ([]party, error) {
+	for i := range missing {
+		recipient, file := identity.New(identity.PostQuantum)
+		err := os.MkdirAll(filepath.Dir(missing[i].made), 0o700)
+		if err == nil {
+			err = identity.WriteNew(missing[i].made, file, nil)
+		}
+		file.Wipe()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("couldn't make the identity of %s: %w", missing[i].name, err), removeIdentities(missing[:i]))
+		}
+		missing[i].file = fmt.Appendf(nil, "# %s, %s\n%s\n", missing[i].name, missing[i].purpose, recipient)
+	}
+	return missing, nil
+}
+
+// removeIdentities takes back identities that nothing was sealed to yet.
+func removeIdentities(made []party) error {
+	var errs []error
+	for _, q := range made {
+		errs = append(errs, os.Remove(q.made))
+	}
+	return errors.Join(errs...)
+}
+
+func writeHome(dir string, n eth.Network, addresses map[string]eth.Address, parties []party, key certificate.PublicKey, p initPlan) error {
+	if err := os.Mkdir(filepath.Join(dir, "recipients"), 0o700); err != nil {
+		return fmt.Errorf("couldn't make the home: %w", err)
+	}
+	names := map[string][]string{}
+	files := map[string][]byte{}
+	for _, q := range parties {
+		names[q.purpose] = append(names[q.purpose], q.name)
+		files["recipients/"+q.name+".txt"] = q.file
+	}
+	trust, err := certificate.FormatTrust(certificate.Trust{Network: n, Addresses: addresses,
+		Keys: []certificate.TrustedKey{{Name: "this-home", Key: key}}})
+	if err != nil {
+		return err
+	}
+	files[trustFile] = trust
+	files[config.GeneratorFile] = generatorText(n, addresses, names, p)
+	files[config.HomeFile] = []byte(homeText)
+	for name, data := range files {
+		if err := writeNew(filepath.Join(dir, name), data, 0o600); err != nil {
+			return err
+		}
+	}
+	store, err := sqlite.Create(filepath.Join(dir, "records.db"))
+	if err != nil {
+		return err
+	}
+	if err := store.Close(); err != nil {
+		return err
+	}
+	if _, err := folder.Create(filepath.Join(dir, "bundles")); err != nil {
+		return err
+	}
+	// The generator must accept what was written, recipients and all, before
+	// the home stands.
+	g, err := config.LoadGenerator(os.DirFS(dir))
+	if err != nil {
+		return err
+	}
+	if _, _, err := g.SealTo(seal.ParseRecipientFile); err != nil {
+		return fail(exitUsage, "recipients of one list are of one kind: stakeseal identity new, or --classic for all of them", "%w", err)
+	}
+	return nil
+}

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/eth/keystore"
+	"github.com/stakeseal/stakeseal/internal/process"
+	"github.com/stakeseal/stakeseal/record"
+	"github.com/stakeseal/stakeseal/seal"
+	"github.com/stakeseal/stakeseal/secret"
+	"github.com/stakeseal/stakeseal/unseal"
+)
+
+func (a *app) keystoreVerb() *cobra.Command {
+	cmd := &cobra.Command{Use: "keystore", Short: "Hand keys to other signing software", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(a.keystoreExportVerb())
+	return cmd
+}
+
+type handoverFlags struct {
+	selection
+	identity identityFlags
+	client   string
+	out      string
+	again    bool
+	root     string
+	workers  int
+}
+
+func (a *app) keystoreExportVerb() *cobra.Command {
+	var f handoverFlags
+	cmd := &cobra.Command{
+		Use:   "export --signer NAME --identity FILE --for CLIENT --out DIR [PUBKEY | @FILE]...",
+		Short: "Write the keys of a signer as another client takes them, and hand them over",
+		Long: `Open the signing keys of the validators that are assigned to NAME, and write them
+as CLIENT takes them: keystores, passwords and a slashing-protection file. CLIENT
+is web3signer, teku, lighthouse, prysm, lodestar, nimbus, or keymanager for the
+body of one keymanager API request.
+
+Each validator is handed over: its assignment moves to external:NAME before the
+files stand, so that no signer of stakeseal signs for it any more, and an event
+notes it. From then on its slashing protection is the other software's. If the
+command is interrupted, --again writes the files for what was handed over.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.words = args
+			return a.keystoreExport(cmd.Context(), f)
+		},
+	}
+	f.selectors(cmd)
+	f.identity.add(cmd, "the signer")
+	flags := cmd.Flags()
+	flags.StringVar(&f.client, "for", "", "the `CLIENT` that will sign: "+strings.Join(clientNames(), ", "))
+	flags.StringVarP(&f.out, "out", "o", "", "the `DIR` for the files, new or empty")
+	flags.BoolVar(&f.again, "again", false, "also write keys that were handed to external:NAME before: make sure that they sign in one place only")
+	flags.StringVar(&f.root, "genesis-validators-root", "", "the `ROOT` of a network whose root is not known here (ephemery, custom ones)")
+	cmd.Flags().IntVar(&f.workers, "workers", defaultWorkers, "how many to open at once; with scrypt keystores each takes 256 MiB")
+	return cmd
+}
+
+// external is what an assignment says where a key went to other software.
+const external = "external:"
+
+// handed is a key on its way to other software.
+type handed struct {
+	validator record.Validator
+	assigned  record.Assignment
+	file      string // its keystore's name
+	keystore  []byte
+	password  *secret.Bytes
+}
+
+func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
+	switch {
+	case f.signer == "":
+		return usage("the signer that the keys are assigned to: --signer signer-a", "--signer is missing")
+	case f.unassigned:
+		return usage("stakeseal assign --to "+f.signer+" --unassigned assigns them first", "--unassigned and --signer exclude each other")
+	case strings.HasPrefix(f.signer, external):
+		return usage("name the former signer, with --again", "--signer is %q", f.signer)
+	}
+	layout, ok := clients[f.client]
+	if !ok {
+		return usage("one of "+strings.Join(clientNames(), ", "), "--for is %q", f.client)
+	}
+	if err := checkWorkers(f.workers); err != nil {
+		return err
+	}
+	if err := a.canConfirm(); err != nil {
+		return err
+	}
+	if err := process.Seal(); err != nil {
+		return err
+	}
+	h, err := a.openHome()
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	root, err := f.genesisRoot(h.generator.Network)
+	if err != nil {
+		return err
+	}
+	list, err := h.handover(ctx, f)
+	if err != nil {
+		return err
+	}
+	out, err := newOutFolder(f.out)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+	keys, err := a.keys(f.identity)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, k := range list {
+			k.password.Wipe()
+		}
+	}()
+	bar := a.progress(int64(len(list)), "opened")
+	err = inParallel(ctx, f.workers, each(list), func(ctx context.Context, k *handed) error {
+		defer bar.add(1)
+		return h.openHanded(ctx, keys, k)
+	})
+	bar.done()
+	if err != nil {
+		return err
+	}
+	nameKeystores(list, a.now().Unix())
+	if err := layout.write(out, list, root); err != nil {
+		return err
+	}
+	if err := a.confirmHandover(f, out, list); err != nil {
+		return err
+	}
+	if err := a.handOver(ctx, h, f, list); err != nil {
+		return handoverHint(a, h, f, err)
+	}
+	if err := out.place(); err != nil {
+		return handoverHint(a, h, f, err)
+	}
+	return a.reportHandover(h, f, layout, out.path, list)
+}
+
+// genesisRoot is the genesis validators root of the slashing-protection file:
+// a file with another one is refused by whoever imports it.
+func (f handoverFlags) genesisRoot(n eth.Network) (root eth.Root, err error) {
+	switch {
+	case f.root != "":
+		if err := root.UnmarshalText([]byte(f.root)); err != nil {
+			return root, usage("", "--genesis-validators-root: %w", err)
+		}
+		if n.HasGenesisValidatorsRoot && root != n.GenesisValidatorsRoot {
+			return root, usage("leave the flag out", "--genesis-validators-root is not the one of %s, %v", n.Name, n.GenesisValidatorsRoot)
+		}
+		return root, nil
+	case !n.HasGenesisValidatorsRoot:
+		return root, usage("a node of the network tells: /eth/v1/beacon/genesis; give it with --genesis-validators-root",
+			"the genesis validators root of %s is not known, and a slashing-protection file needs it", n.Name)
+	}
+	return n.GenesisValidatorsRoot, nil
+}
+
+// handover selects the validators to hand over. One that is named and not
+// the signer's is an error; a wider selection takes those that are.
+func (h *home) handover(ctx context.Context, f handoverFlags) (list []*handed, err error) {
+	wide := f.selection
+	wide.signer = ""
+	away := 0
+	for c, err := range h.validators(ctx, &wide) {
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case c.Signer == f.signer, c.Signer == external+f.signer && f.again:
+		case c.Signer == external+f.signer:
+			away++
+			if len(f.words) > 0 {
+				return nil, fail(exitConflict, "--again writes its files once more", "%v was handed to %s already", c.Pubkey, c.Signer)
+			}
+			continue
+		case len(f.words) > 0 && c.Signer == "":
+			return nil, fail(exitConflict, "stakeseal assign --to "+f.signer+" "+short(c.Pubkey.String())[:12]+" assigns it", "%v is not assigned to any signer", c.Pubkey)
+		case len(f.words) > 0:
+			return nil, fail(exitConflict, "stop it there first; stakeseal assign --move moves it", "%v is assigned to %s", c.Pubkey, c.Signer)
+		default:
+			continue
+		}
+		assigned, err := h.records.Assignment(ctx, c.Pubkey)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, &handed{validator: c.Validator, assigned: assigned})
+	}
+	if len(list) > 0 {
+		return list, nil
+	}
+	if away > 0 {
+		return nil, fail(exitConflict, "--again writes their files once more", "all %d validators of %s were handed over already", away, f.signer)
+	}
+	if err := h.knownSigner(f.signer); err != nil {
+		return nil, err
+	}
+	return nil, fail(exitConflict, "stakeseal assign --to "+f.signer+" --unassigned assigns those that no signer has", "no selected validator is assigned to %s", f.signer)
+}
+
+// openHanded verifies a validator's certificate, opens its signing secret,
+// and sees to it that the keystore to hand over opens to that very key.
+func (h *home) openHanded(ctx context.Context, keys []key, k *handed) error {
+	v := k.validator
+	b, _, err := h.born(ctx, v.Pubkey)
+	if err != nil {
+		return err
+	}
+	opened, err := openSigning(ctx, keys, b)
+	if err != nil {
+		return fmt.Errorf("the signing key of %v: %w", v.Pubkey, err)
+	}
+	defer opened.Wipe()
+	raw := opened.Key.Raw()
+	defer raw.Wipe()
+	if opened.Keystore == nil {
+		return k.makeKeystore(ctx, raw)
+	}
+	// Nobody could use a keystore that does not open, and the key would be
+	// assigned away: it is opened here first, KDF and all.
+	inside, err := keystore.Open(ctx, opened.Keystore, opened.Password)
+	if err != nil {
+		return fmt.Errorf("the keystore of %v: %w", v.Pubkey, err)
+	}
+	defer inside.Wipe()
+	parsed, err := keystore.Parse(opened.Keystore)
+	if err != nil {
+		return fmt.Errorf("the keystore of %v: %w", v.Pubkey, err)
+	}
+	if !inside.Equal(raw) || parsed.Pubkey() != v.Pubkey {
+		return fmt.Errorf("the keystore of %v: %w", v.Pubkey, keystore.ErrMismatch)
+	}
+	k.keystore, k.password = opened.Keystore, secret.Copy(opened.Password.Expose())
+	return nil
+}
+
+// openSigning opens a signing sealing with whichever key opens it.
+func openSigning(ctx context.Context, keys []key, b record.Birth) (opened *unseal.SigningSecret, err error) {
+	for _, k := range keys {
+		opened, err = k.opener.Key(ctx, b.Sealing.File, seal.SigningBinding(b.Network, b.Order, b.Index, b.Pubkey))
+		if err == nil || !errors.Is(err, unseal.ErrNoIdentity) {
+			return opened, err
+		}
+	}
+	return nil, fail(exitDenied, "use the identity of one of these recipients", "it is sealed to %s; it is not opened by %s", recipientNames(b.Sealing.Recipients), keyNames(keys))
+}
+
+// makeKeystore makes the keystore of a key that was born without one, under a
+// random password as at birth.
+func (k *handed) makeKeystore(ctx context.Context, raw *secret.Bytes) error {
+	random := secret.Random(32)
+	defer random.Wipe()
+	password := secret.New(64)
+	hex.Encode(password.Expose(), random.Expose())
+	made, err := keystore.Encrypt(ctx, keystore.PBKDF2, []keystore.Lane{{Secret: raw, Password: password, Pubkey: k.validator.Pubkey, Path: k.validator.Path}})
+	if err != nil {
+		password.Wipe()
+		return fmt.Errorf("couldn't make a keystore of %v: %w", k.validator.Pubkey, err)
+	}
+	defer made[0].Wipe()
+	k.keystore, k.password = made[0].JSON, password
+	return nil
+}
+
+// nameKeystores gives each keystore the deposit CLI's name. Clients recognise
+// keystores by it; as indexes repeat from order to order, the time in it goes
+// on a second where a name is taken.
+func nameKeystores(list []*handed, unix int64) {
+	taken := map[string]bool{}
+	for _, k := range list {
+		for at := unix; ; at++ {
+			k.file = keystore.FileName(k.validator.Path, at)
+			if !taken[k.file] {
+				break
+			}
+		}
+		taken[k.file] = true
+	}
+}
+
+func (a *app) confirmHandover(f handoverFlags, out *outFolder, list []*handed) error {
+	a.say("%d keys of %s are ready for %s, to be put into %s", len(list), f.signer, f.client, out.path)
+	a.say("they will be assigned to %s%s: no signer of stakeseal signs for them after that, and slashing protection is %s's", external, f.signer, f.client)
+	again := slices.ContainsFunc(list, func(k *handed) bool { return k.assigned.Signer != f.signer })
+	if again {
+		a.say("warning: some were handed over before: if they have signed anywhere, bring the slashing protection history from there; the file written here has none")
+	}
+	return a.confirm(fmt.Sprintf("Hand %d keys over? Whatever signed with them as %s must have stopped.", len(list), f.signer))
+}
+
+// handOver moves the assignments, each by one epoch and only from what was
+// read when the keys were selected, and notes each.
+func (a *app) handOver(ctx context.Context, h *home, f handoverFlags, list []*handed) error {
+	bar := a.progress(int64(len(list)), "handed over")
+	defer bar.done()
+	for _, k := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := a.handOverOne(context.WithoutCancel(ctx), h, f, k); err != nil {
+			return err
+		}
+		bar.add(1)
+	}
+	return nil
+}
+
+// handOverOne is not interrupted between the assignment and its note.
+func (a *app) handOverOne(ctx context.Context, h *home, f handoverFlags, k *handed) error {
+	pubkey := k.validator.Pubkey
+	now := record.Time(a.now())
+	detail := map[string]string{"signer": f.signer, "client": f.client, "epoch": fmt.Sprint(k.assigned.Epoch)}
+	if k.assigned.Signer == f.signer {
+		next := record.Assignment{Pubkey: pubkey, Signer: external + f.signer, Epoch: k.assigned.Epoch + 1, Time: now}
+		if err := h.records.Assign(ctx, next); err != nil {
+			return fmt.Errorf("couldn't hand %v over: %w", pubkey, err)
+		}
+		detail["epoch"] = fmt.Sprint(next.Epoch)
+	} else {
+		detail["again"] = "yes"
+	}
+	return h.note(ctx, record.Event{Time: now, Kind: "exported-keystore", Order: k.validator.Order, Pubkey: pubkey, Detail: detail})
+}
+
+// handoverHint says how to go on after a failure between the first assignment
+// and the files.
+func handoverHint(a *app, h *home, f handoverFlags, err error) error {
+	code, _ := verdict(err)
+	return fail(code, fmt.Sprintf("no file was written. Keys that were assigned to %s%s stay so; to get the files of all: stakeseal keystore export%s --signer %s --for %s --again ...",
+		external, f.signer, a.homeWords(h), f.signer, f.client), "%w", err)
+}

@@ -1,0 +1,137 @@
+// Command stakeseal makes Ethereum validator keys that are sealed at birth:
+// it places orders, runs the generator that makes them, proves that recovery
+// works, judges deposits, and hands keys to the machine that signs.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/stakeseal/stakeseal/internal/process"
+)
+
+func main() { os.Exit(start()) }
+
+// start hardens the process, then runs the command line: several verbs open
+// secrets, so no run leaves a core file or prints a stack.
+func start() (code int) {
+	terminal := term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))
+	out, words, err := process.Quiet()
+	if err == nil {
+		os.Stdout, os.Stderr = out, words
+		err = process.Seal()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "stakeseal: error:", err)
+		return exitInternal
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{in: os.Stdin, out: out, err: words, now: time.Now, terminal: terminal}
+	defer func() {
+		if recover() != nil { // its value may hold anything, a secret too
+			fmt.Fprintf(words, "stakeseal: error: a bug in %s\nstakeseal: hint: please report this line; it holds no secret\n", process.Where())
+			code = exitInternal
+		}
+	}()
+	return a.run(ctx, os.Args[1:])
+}
+
+// app is one run of the command: where it reads and writes, and the flags
+// that every verb has. Verbs get it instead of globals.
+type app struct {
+	in       io.Reader
+	out      io.Writer // data
+	err      io.Writer // words
+	terminal bool      // somebody is there to answer
+	now      func() time.Time
+
+	homeFlag    string
+	networkFlag string
+	json        bool
+	yes         bool
+}
+
+// run runs one command line and returns its exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	if err := root.ExecuteContext(ctx); err != nil {
+		return a.fail(ctx, err)
+	}
+	return 0
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "stakeseal",
+		Short: "Ethereum validator keys, sealed at birth",
+		Long: `stakeseal makes Ethereum validator keys that nobody saw: each is made in memory,
+checked, sealed at once to recipients that its maker cannot open, recorded once
+and certified. It checks deposits before money moves, and opens a key only
+where it signs.
+
+Begin with:   stakeseal init --network hoodi --withdrawal-address 0xYOUR_ADDRESS
+              stakeseal generate --count 4`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.homeFlag, "home", "", "the home `DIR` to use (default: by --network, in your data folder)")
+	flags.StringVar(&a.networkFlag, "network", "", "the network `NAME`; picks the home")
+	flags.BoolVar(&a.json, "json", false, "print data as JSON (lists: one object a line)")
+	flags.BoolVarP(&a.yes, "yes", "y", false, "answer yes to every question")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage("see "+cmd.CommandPath()+" --help", "%w", err)
+	})
+	root.AddGroup(
+		&cobra.Group{ID: "make", Title: "Make keys:"},
+		&cobra.Group{ID: "check", Title: "Check and deposit:"},
+		&cobra.Group{ID: "use", Title: "Use and recover:"},
+		&cobra.Group{ID: "look", Title: "Look:"},
+	)
+	for group, verbs := range map[string][]*cobra.Command{
+		"make":  {a.initVerb(), a.identityVerb(), a.generateVerb(), a.deriveVerb()},
+		"check": {a.depositVerb(), a.certificateVerb(), a.bundleVerb()},
+		"use":   {a.recoveryVerb(), a.keystoreVerb(), a.assignVerb()},
+		"look":  {a.ordersVerb(), a.listVerb(), a.showVerb(), a.doctorVerb(), a.configVerb(), a.versionVerb()},
+	} {
+		for _, verb := range verbs {
+			verb.GroupID = group
+			root.AddCommand(verb)
+		}
+	}
+	// Wrong arguments are usage errors everywhere, with the verb's own help
+	// as the hint.
+	walk(root, func(cmd *cobra.Command) {
+		if check := cmd.Args; check != nil {
+			cmd.Args = func(cmd *cobra.Command, args []string) error {
+				if err := check(cmd, args); err != nil {
+					return usage("see "+cmd.CommandPath()+" --help", "%w", err)
+				}
+				return nil
+			}
+		}
+	})
+	return root
+}
+
+func walk(cmd *cobra.Command, f func(*cobra.Command)) {
+	f(cmd)
+	for _, sub := range cmd.Commands() {
+		walk(sub, f)
+	}
+}

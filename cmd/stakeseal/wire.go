@@ -1,0 +1,45 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/stakeseal/stakeseal/internal/config"
+	"github.com/stakeseal/stakeseal/internal/folder"
+	"github.com/stakeseal/stakeseal/internal/sqlite"
+)
+
+// wire opens the stores that the settings name.
+func (h *home) wire() error {
+	store, archive := h.generator.Store, h.generator.Archive
+	switch store.Scheme {
+	case "sqlite":
+		s, err := sqlite.Open(h.path(store.Rest))
+		if err != nil {
+			return err
+		}
+		h.records, h.close = s, s.Close
+	default:
+		return usage("use sqlite:FILE", "%s: store %q: this program does not know that kind", config.GeneratorFile, store)
+	}
+	switch archive.Scheme {
+	case "dir":
+		f, err := folder.Open(h.path(archive.Rest))
+		if err != nil {
+			_ = h.close()
+			return err
+		}
+		h.archive = f
+	default:
+		_ = h.close()
+		return usage("use dir:FOLDER", "%s: archive %q: this program does not know that kind", config.GeneratorFile, archive)
+	}
+	return nil
+}
+
+// path resolves a place in the settings, which is relative to the home.
+func (h *home) path(place string) string {
+	if filepath.IsAbs(place) {
+		return place
+	}
+	return filepath.Join(h.dir, place)
+}
