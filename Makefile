@@ -1,0 +1,67 @@
+# stakeseal: make demo shows the main job, make test proves it.
+
+# blst chooses its code by the processor at run time, so that a program built
+# on one machine runs on another.
+export CGO_CFLAGS ?= -O2 -D__BLST_PORTABLE__
+export GOTOOLCHAIN ?= local
+GO ?= go
+TEST_FLAGS ?=
+
+.PHONY: all build demo test check bench fuzz lint race vet vulncheck python clean
+all: build
+
+# build: both programs, and age, which opens sealed files without stakeseal.
+build:
+	@mkdir -p build
+	$(GO) build -trimpath -o build/ ./cmd/stakeseal ./cmd/stakeseal-generator ./demo filippo.io/age/cmd/age
+
+# demo: the whole story on a throw-away home, in about a minute.
+demo: build
+	@build/demo
+
+# test: everything; the last lines are the test runner's.
+test:
+	$(GO) vet ./...
+	$(GO) test $(TEST_FLAGS) ./...
+
+# check: what a reviewer wants green beside the tests.
+check: vet lint race vulncheck
+
+vet:
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "these files are not gofmt'ed"; exit 1; }
+	$(GO) vet ./...
+
+# Linters live in a module of their own, so that they never become
+# dependencies of the programs.
+lint:
+	cd tools && $(GO) build -o ../build/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	build/golangci-lint run ./...
+
+# -short leaves out what only takes longer under the race detector (scrypt).
+race:
+	$(GO) test -race -short ./...
+
+vulncheck:
+	cd tools && $(GO) build -o ../build/govulncheck golang.org/x/vuln/cmd/govulncheck
+	@build/govulncheck ./... || { code=$$?; \
+	  if build/govulncheck ./secret 2>&1 | grep -qiE 'dial|lookup|no such host|forbidden|status|timeout|proxy'; \
+	  then echo "vulnerabilities: NOT CHECKED, the database cannot be reached"; else exit $$code; fi; }
+
+# bench: our figures beside the limits measured in the same run.
+bench: build
+	@$(GO) run ./bench
+
+# fuzz: every fuzz target for FUZZ_TIME each.
+FUZZ_TIME ?= 20s
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZ_TIME) $$pkg || exit 1; \
+	  done; done
+
+# python: a verifier written from docs/formats alone must agree with ours.
+python:
+	sh docs/formats/verify_birth_test.sh
+
+clean:
+	rm -rf build
