@@ -134,6 +134,15 @@ func (f *Flow) begin(ctx context.Context, r Range) (_ *run, err error) {
 	if placed.Digest() != o.Digest() || placed.Settings != o.Settings {
 		return nil, fmt.Errorf("%w: the store returned another order as %s", ErrTampered, o.ID)
 	}
+	// With the order beside what it led to, the archive alone is enough to
+	// start again from.
+	object, err := record.EncodeOrder(placed)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.archive(ctx, OrderObject(o.ID), object); err != nil {
+		return nil, err
+	}
 	run := &run{Flow: f, order: placed, archived: map[string]record.Digest{}}
 	run.spec = keygen.Spec{Network: f.Network, Credentials: o.Credentials, Plan: o.Plan, KDF: keystore.KDF(o.Keystore)}
 	run.checker = check.NewChecker(run.spec)

@@ -18,6 +18,9 @@ import (
 
 // Names of an order's objects in the archive.
 
+// OrderObject is the archive's name for an order as it was placed.
+func OrderObject(order string) string { return order + "/order.json" }
+
 // BirthObject is the archive's name for a birth.
 func BirthObject(order string, index uint32) string { return fmt.Sprintf("%s/%08d.json", order, index) }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/stakeseal/stakeseal/bundle"
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/internal/folder"
 	"github.com/stakeseal/stakeseal/record"
 )
 
@@ -27,18 +28,24 @@ func (a *app) bundleVerb() *cobra.Command {
 }
 
 func (a *app) bundleExportVerb() *cobra.Command {
-	var order, out string
+	var order, out, archive, trust string
 	cmd := &cobra.Command{
 		Use:   "export --order ID --out FILE",
 		Short: "Write an order's sealings, certificates and receipt into one file",
 		Long: `Write an order's receipt, sealed mnemonics, sealed signing keys and certificates
 into one file. Everything secret in it is sealed: it can be copied anywhere, and
 opens only with the identities of its recipients. Every record is compared with
-the archive's copy and with its certificate on the way.`,
+the archive's copy and with its certificate on the way.
+
+With --archive the bundle is made from an archive folder alone (a copy of a
+home's bundles/), for when the store is lost.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if order == "" || out == "" {
 				return usage("for example: stakeseal bundle export --order ID --out ID.bundle", "--order and --out are needed")
+			}
+			if archive != "" {
+				return a.bundleSalvage(cmd.Context(), archive, trust, order, out)
 			}
 			h, err := a.openHome()
 			if err != nil {
@@ -48,6 +55,8 @@ the archive's copy and with its certificate on the way.`,
 			return a.bundleExport(cmd.Context(), h, order, out)
 		},
 	}
+	cmd.Flags().StringVar(&archive, "archive", "", "make it from this archive `DIR` alone, without a store")
+	cmd.Flags().StringVar(&trust, "trust", "", "with --archive: the trust `FILE` to judge by (default: the home's)")
 	cmd.Flags().StringVar(&order, "order", "", "the order's `ID`")
 	cmd.Flags().StringVarP(&out, "out", "o", "", "the `FILE` to write; it must not exist")
 	return cmd
@@ -102,9 +111,78 @@ func (a *app) bundleExport(ctx context.Context, h *home, id, out string) error {
 	if err != nil {
 		return err
 	}
+	err = a.pack(ctx, h.archive, order, receipt, envelope, out, func(v certificate.ReceiptValidator) (record.Birth, error) {
+		return h.archived(ctx, id, v.Index, v.Pubkey)
+	})
+	if err != nil {
+		return err
+	}
+	if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "bundled", Order: id,
+		Detail: map[string]string{"validators": fmt.Sprint(len(receipt.Validators))}}); err != nil {
+		return err
+	}
+	return a.reportBundle(out, id, receipt)
+}
+
+// bundleSalvage makes a bundle of what an archive folder holds of an order.
+func (a *app) bundleSalvage(ctx context.Context, dir, trustPath, id, out string) error {
+	trust, err := a.trustOrHome(trustPath)
+	if err != nil {
+		return err
+	}
+	archive, err := folder.Open(dir)
+	if err != nil {
+		return err
+	}
+	object, err := archive.Get(ctx, birth.OrderObject(id))
+	if errors.Is(err, record.ErrNotFound) {
+		return usage("each order is a folder in the archive", "the archive %s has no order %q", dir, id)
+	}
+	if err != nil {
+		return err
+	}
+	order, err := record.DecodeOrder(object)
+	if err != nil {
+		return fmt.Errorf("couldn't read the order from the archive: %w", err)
+	}
+	envelope, err := archive.Get(ctx, birth.ReceiptObject(id, 0, order.Count))
+	if err != nil {
+		return fmt.Errorf("couldn't read the receipt of order %s from the archive: %w", id, err)
+	}
+	receipt, err := trust.VerifyReceipt(envelope)
+	if err != nil {
+		return fmt.Errorf("the receipt of order %s: %w", id, err)
+	}
+	err = a.pack(ctx, archive, order, receipt, envelope, out, func(v certificate.ReceiptValidator) (record.Birth, error) {
+		object, err := archive.Get(ctx, birth.BirthObject(id, v.Index))
+		if err != nil {
+			return record.Birth{}, fmt.Errorf("couldn't read index %d from the archive: %w", v.Index, err)
+		}
+		return record.DecodeBirth(object)
+	})
+	if err != nil {
+		return err
+	}
+	// What was packed is judged as a stranger would, from the file.
+	b, close, err := openBundle(out, trust)
+	if err != nil {
+		return errors.Join(err, os.Remove(out))
+	}
+	defer close()
+	for _, err := range b.Births() {
+		if err != nil {
+			return errors.Join(err, os.Remove(out))
+		}
+	}
+	return a.reportBundle(out, id, receipt)
+}
+
+// pack writes a bundle: mnemonics from the archive, births from read.
+func (a *app) pack(ctx context.Context, archive record.Archive, order record.Order, receipt *certificate.VerifiedReceipt, envelope []byte, out string,
+	read func(certificate.ReceiptValidator) (record.Birth, error)) error {
 	var mnemonics []record.Mnemonic
 	for _, m := range receipt.Mnemonics {
-		object, err := h.archive.Get(ctx, birth.MnemonicObject(id, m.ID))
+		object, err := archive.Get(ctx, birth.MnemonicObject(order.ID, m.ID))
 		if err != nil {
 			return fmt.Errorf("couldn't read mnemonic %s from the archive: %w", m.ID, err)
 		}
@@ -118,27 +196,18 @@ func (a *app) bundleExport(ctx context.Context, h *home, id, out string) error {
 		mnemonics = append(mnemonics, sealed)
 	}
 	bar := a.progress(int64(len(receipt.Validators)), "packed")
-	births := func(yield func(record.Birth, error) bool) {
-		for _, v := range receipt.Validators {
-			b, err := h.archived(ctx, id, v.Index, v.Pubkey)
-			bar.add(1)
-			if !yield(b, err) || err != nil {
-				return
+	defer bar.done()
+	return writeNewFunc(out, 0o600, func(w io.Writer) error {
+		return bundle.Write(w, order, envelope, mnemonics, func(yield func(record.Birth, error) bool) {
+			for _, v := range receipt.Validators {
+				b, err := read(v)
+				bar.add(1)
+				if !yield(b, err) || err != nil {
+					return
+				}
 			}
-		}
-	}
-	err = writeNewFunc(out, 0o600, func(w io.Writer) error {
-		return bundle.Write(w, order, envelope, mnemonics, births)
+		})
 	})
-	bar.done()
-	if err != nil {
-		return err
-	}
-	if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "bundled", Order: id,
-		Detail: map[string]string{"validators": fmt.Sprint(len(receipt.Validators))}}); err != nil {
-		return err
-	}
-	return a.reportBundle(out, id, receipt)
 }
 
 func (a *app) reportBundle(path, id string, receipt *certificate.VerifiedReceipt) error {
@@ -249,8 +318,19 @@ func (a *app) bundleImport(ctx context.Context, h *home, path string) error {
 		return err
 	}
 	defer close()
-	if _, err := h.records.Place(ctx, b.Order); err != nil {
+	placed, err := h.records.Place(ctx, b.Order)
+	if err != nil {
 		return fmt.Errorf("couldn't take order %s: %w", b.Order.ID, err)
+	}
+	if !placed.Created.Equal(b.Order.Created) {
+		return fail(exitConflict, "compare the two receipts", "the home has an order %s of its own, placed at %s", placed.ID, placed.Created)
+	}
+	object, err := record.EncodeOrder(b.Order)
+	if err != nil {
+		return err
+	}
+	if err := h.archiveSame(ctx, birth.OrderObject(b.Order.ID), object); err != nil {
+		return err
 	}
 	for _, m := range b.Mnemonics {
 		if err := h.records.PutMnemonic(ctx, m); err != nil {
