@@ -35,6 +35,10 @@ const (
 	maxRecipients = 64
 	maxFile       = 192 << 10
 	maxName       = 200
+
+	// endIndex is one past the last index: in EIP-2334 paths, as every tool
+	// that followed BIP-32 reads them, a number is below 2^31.
+	endIndex = 1 << 31
 )
 
 // Time is t as records hold it: UTC, whole seconds, no monotonic reading.
@@ -86,7 +90,7 @@ func (o Order) Check() error {
 	return first(
 		CheckID(o.ID),
 		checkASCII("network", o.Network, maxID),
-		when(o.Count == 0, "order of no validators"),
+		when(o.Count == 0 || o.Count > endIndex, "order of %d validators", o.Count),
 		when(len(o.Plan) == 0 || len(o.Plan) > maxPlan, "deposit plan of %d amounts", len(o.Plan)),
 		when(slices.Contains(o.Plan, 0), "deposit plan holds the amount 0"),
 		when(!slices.Contains([]string{"pbkdf2", "scrypt", "none"}, o.Keystore), "keystore %q is not pbkdf2, scrypt or none", clip(o.Keystore)),
@@ -117,7 +121,7 @@ func (m Mnemonic) Check() error {
 	return first(
 		CheckID(m.ID),
 		CheckID(m.Order),
-		when(m.From >= m.To, "mnemonic of the indexes [%d, %d)", m.From, m.To),
+		when(m.From >= m.To || m.To > endIndex, "mnemonic of the indexes [%d, %d)", m.From, m.To),
 		m.Sealing.Check(),
 		when(m.Sealing.Purpose != Recovery || m.Sealing.Generation != 0, "mnemonic sealed for %q, generation %d", m.Sealing.Purpose, m.Sealing.Generation),
 		checkTime("created", m.Created),
@@ -133,6 +137,7 @@ func (v Validator) Check() error {
 	return first(
 		CheckID(v.Order),
 		when(v.Pubkey == eth.Pubkey{}, "no pubkey"),
+		when(v.Index >= endIndex, "index %d is not below 2^31", v.Index),
 		when(v.Path != fmt.Sprintf("m/12381/3600/%d/0/0", v.Index), "path %q is not that of index %d", clip(v.Path), v.Index),
 		CheckID(v.Mnemonic),
 		checkASCII("network", v.Network, maxID),

@@ -147,6 +147,9 @@ func TestStrict(t *testing.T) {
 			if !errors.Is(err, record.ErrFormat) {
 				t.Errorf("%s with %s: got %v, want ErrFormat", f.schema, what, err)
 			}
+			if err != nil && (what == "too large") != strings.Contains(err.Error(), " bytes, more than ") {
+				t.Errorf("%s with %s: %v", f.schema, what, err) // its size is looked at first, and only then
+			}
 			if !reflect.ValueOf(v).IsZero() {
 				t.Errorf("%s with %s: returned a value beside the error", f.schema, what)
 			}
@@ -219,6 +222,9 @@ func TestCheck(t *testing.T) {
 			b.Certificate = json.RawMessage(`{"a":"` + strings.Repeat("x", record.MaxRecord) + `"}`)
 		}),
 		"another index's path":         with(func(b *record.Birth) { b.Index++ }),
+		"an index beyond EIP-2334":     with(func(b *record.Birth) { b.Index, b.Path = 1<<31, "m/12381/3600/2147483648/0/0" }),
+		"words beyond EIP-2334":        words(func(m *record.Mnemonic) { m.To = 1<<31 + 1 }),
+		"an order beyond EIP-2334":     ordered(func(o *record.Order) { o.Count = 1<<31 + 1 }),
 		"no pubkey":                    with(func(b *record.Birth) { b.Pubkey = eth.Pubkey{} }),
 		"no deposits":                  with(func(b *record.Birth) { b.Deposits = nil }),
 		"a deposit of nothing":         with(func(b *record.Birth) { b.Deposits[0].Amount = 0 }),

@@ -20,6 +20,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,14 +50,16 @@ var markerText = []byte("stakeseal archive v1\n")
 
 // Archive is an open folder. Its methods are safe for concurrent use.
 type Archive struct {
-	root *os.Root
+	root  *os.Root
+	fsync func(dir string) error // a test watches it
 
 	mu    sync.Mutex
 	syncs map[string]*syncer // by folder
 	known map[string]bool    // folders whose own entry is on the disk
 }
 
-// Create makes dir, which must not exist, an empty archive, and opens it.
+// Create makes dir an empty archive and opens it. The folder must not exist
+// or must be empty (the mount point of a new disk); else ErrExists.
 func Create(dir string) (*Archive, error) {
 	a, err := create(dir)
 	if err != nil {
@@ -66,10 +69,15 @@ func Create(dir string) (*Archive, error) {
 }
 
 func create(dir string) (*Archive, error) {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		if errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, syscall.ENOTDIR) {
+			return nil, err
+		}
+		if err != nil || slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), tempPrefix) }) {
 			return nil, record.ErrExists
 		}
+	} else if err != nil {
 		return nil, err
 	}
 	parent, err := os.OpenRoot(filepath.Dir(filepath.Clean(dir)))
@@ -82,7 +90,14 @@ func create(dir string) (*Archive, error) {
 		return nil, err
 	}
 	a := opened(root)
-	if err := errors.Join(a.write(marker, markerText), fsync(parent, ".")); err != nil {
+	err = a.write(marker, markerText)
+	if errors.Is(err, fs.ErrExist) { // another was faster
+		err = record.ErrExists
+	}
+	if err == nil {
+		err = fsync(parent, ".")
+	}
+	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	return a, nil
@@ -99,10 +114,14 @@ func Open(dir string) (*Archive, error) {
 }
 
 func open(dir string) (*Archive, error) {
-	root, err := os.OpenRoot(dir)
-	if errors.Is(err, syscall.ENOTDIR) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
 		return nil, fmt.Errorf("%w: not a folder", ErrNotAnArchive)
 	}
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +140,12 @@ func open(dir string) (*Archive, error) {
 }
 
 func opened(root *os.Root) *Archive {
-	return &Archive{root: root, syncs: map[string]*syncer{}, known: map[string]bool{".": true}}
+	return &Archive{
+		root:  root,
+		fsync: func(dir string) error { return fsync(root, dir) },
+		syncs: map[string]*syncer{},
+		known: map[string]bool{".": true},
+	}
 }
 
 // Close closes the archive.
@@ -313,7 +337,7 @@ func (a *Archive) sync(dir string) error {
 		a.syncs[dir] = s
 	}
 	a.mu.Unlock()
-	return s.sync(func() error { return fsync(a.root, dir) })
+	return s.sync(func() error { return a.fsync(dir) })
 }
 
 func (s *syncer) sync(run func() error) error {

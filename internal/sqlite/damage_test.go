@@ -210,7 +210,7 @@ func TestDamage(t *testing.T) {
 // TestChangedRows: a row that is changed behind the triggers' back is not
 // read, in each table and column.
 func TestChangedRows(t *testing.T) {
-	path, content, births := sample(t)
+	_, content, births := sample(t)
 	ctx := context.Background()
 	for _, change := range []string{
 		`UPDATE orders SET record = replace(record, '"count":24', '"count":25')`,
@@ -237,8 +237,8 @@ func TestChangedRows(t *testing.T) {
 		`UPDATE events SET pubkey = x''`,
 		`UPDATE events SET once = NULL WHERE 0; UPDATE events SET order_id = 'o2'`,
 	} {
-		path2 := filepath.Join(t.TempDir(), "records.db")
-		must(t, os.WriteFile(path2, content, 0o600))
+		path := filepath.Join(t.TempDir(), "records.db")
+		must(t, os.WriteFile(path, content, 0o600))
 		drop, restore := "", ""
 		for _, statement := range schema {
 			var name string
@@ -247,8 +247,8 @@ func TestChangedRows(t *testing.T) {
 				restore += statement + ";\n"
 			}
 		}
-		must(t, raw(t, path2, drop+change+";\n"+restore))
-		s, err := Open(path2)
+		must(t, raw(t, path, drop+change+";\n"+restore))
+		s, err := Open(path)
 		if err != nil {
 			t.Errorf("%s: %v", change, err)
 			continue
@@ -267,7 +267,6 @@ func TestChangedRows(t *testing.T) {
 		}
 		must(t, s.Close())
 	}
-	_ = path
 }
 
 // TestMemory streams a hundred thousand rows: what is held does not grow with
@@ -303,18 +302,13 @@ func TestMemory(t *testing.T) {
 	}
 	for name, q := range map[string]record.Query{"order": {Order: "o1"}, "all": {}, "prefix": {Prefix: "0"}} {
 		var rows int
-		var first, most uint64
+		first := heap()
+		var most uint64
 		for _, err := range s.Validators(ctx, q) {
 			must(t, err)
 			rows++
 			if rows%2_000 == 0 {
-				var mem runtime.MemStats
-				runtime.GC()
-				runtime.ReadMemStats(&mem)
-				if first == 0 {
-					first = mem.HeapAlloc
-				}
-				most = max(most, mem.HeapAlloc)
+				most = max(most, heap())
 			}
 		}
 		if want := map[string]int{"order": n, "all": n, "prefix": n / 256 * 16}[name]; rows < want || rows > want+32*16 {
@@ -324,4 +318,12 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%s: the heap grew from %d to %d KiB", name, first>>10, most>>10)
 		}
 	}
+}
+
+// heap returns what is held, in bytes.
+func heap() uint64 {
+	var mem runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&mem)
+	return mem.HeapAlloc
 }

@@ -46,7 +46,7 @@ var schema = append([]string{
 	`CREATE TABLE births (
   seq              INTEGER PRIMARY KEY,
   order_id         TEXT NOT NULL REFERENCES orders (id),
-  idx              INTEGER NOT NULL CHECK (idx BETWEEN 0 AND 4294967295),
+  idx              INTEGER NOT NULL CHECK (idx BETWEEN 0 AND 2147483647),
   pubkey           BLOB NOT NULL UNIQUE CHECK (length(pubkey) = 48),
   mnemonic         TEXT NOT NULL,
   validator        TEXT NOT NULL,

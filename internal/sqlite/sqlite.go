@@ -146,6 +146,12 @@ func sync1(path string) error {
 // one of a later stakeseal ErrNewer, one that cannot be written ErrReadOnly.
 func Open(path string) (*Store, error) {
 	s, err := open(path)
+	var failure sqlite3.Error
+	if errors.As(err, &failure) && failure.Code == sqlite3.ErrError {
+		// The statements are always the same, so it is the file: its header
+		// names a format that there is none of.
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open store %q: %w", path, classify(err))
 	}
