@@ -81,7 +81,7 @@ func depositOf(d record.Deposit) certificate.Deposit {
 
 // Agrees compares a record with what its certificate says, field by field.
 func Agrees(b record.Birth, c certificate.Birth) error {
-	field := ""
+	var field string
 	switch {
 	case b.Pubkey != c.Pubkey:
 		field = "pubkey"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -104,7 +105,7 @@ func (s *story) killedAndResumed() error {
 		made = len(entries)
 		select {
 		case err := <-done:
-			return fmt.Errorf("the order ended before it could be killed: %v", err)
+			return fmt.Errorf("the order ended before it could be killed (%w)", err)
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
@@ -157,14 +158,14 @@ func (s *story) deposits() error {
 	}
 	files, err := filepath.Glob(filepath.Join(out, "*.json"))
 	if err != nil || len(files) != 1 {
-		return fmt.Errorf("%d deposit files, %v", len(files), err)
+		return errors.Join(err, fmt.Errorf("%d deposit files", len(files)))
 	}
 	verify := func(path string) (result, error) {
 		return s.run("stakeseal", "deposit", "verify", path, "--network", "hoodi", "--withdrawal-address", address)
 	}
 	good, err := verify(files[0])
 	if err != nil || good.code != 0 {
-		return fmt.Errorf("the deposit file was refused: %s %v", good.err, err)
+		return errors.Join(err, fmt.Errorf("the deposit file was refused: %s", good.err))
 	}
 	data, err := os.ReadFile(files[0])
 	if err != nil {
@@ -182,7 +183,7 @@ func (s *story) deposits() error {
 	}
 	bad, err := verify(path)
 	if err != nil || bad.code != 3 {
-		return fmt.Errorf("a changed address ended with %d: %s %v", bad.code, bad.err, err)
+		return errors.Join(err, fmt.Errorf("a changed address ended with %d: %s", bad.code, bad.err))
 	}
 	s.line("changed: refused, exit code %d: %s", bad.code, finding(bad))
 	return nil
@@ -230,7 +231,7 @@ func (s *story) swapped() error {
 	r, err := s.run("stakeseal", "--home", copied, "keystore", "export", "--signer", "signer-a", "--identity", s.identity("signer-a"),
 		"--for", "web3signer", "--out", filepath.Join(s.dir, "stolen"), "--yes")
 	if err != nil || r.code != 3 {
-		return fmt.Errorf("swapped secrets ended with %d: %s %v", r.code, r.err, err)
+		return errors.Join(err, fmt.Errorf("swapped secrets ended with %d: %s", r.code, r.err))
 	}
 	s.line("refused, exit code %d: %s", r.code, r.quote())
 	opener, err := s.opener("signer-a")

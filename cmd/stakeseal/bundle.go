@@ -201,7 +201,7 @@ func (a *app) pack(ctx context.Context, archive record.Archive, order record.Ord
 		return bundle.Write(w, order, envelope, mnemonics, func(yield func(record.Birth, error) bool) {
 			for _, v := range receipt.Validators {
 				b, err := read(v)
-				bar.add(1)
+				bar.step()
 				if !yield(b, err) || err != nil {
 					return
 				}

@@ -307,7 +307,7 @@ func (a *app) exportReceipt(ctx context.Context, h *home, order, out string) err
 		if got, err := birth.Listed(b); err != nil || got != listed {
 			return fail(exitRefused, "compare with the bundles and another copy", "index %d is not the validator that the receipt lists", listed.Index)
 		}
-		bar.add(1)
+		bar.step()
 	}
 	return a.writePapers(out, []paper{{"receipt-" + order + ".json", envelope}})
 }

@@ -174,7 +174,7 @@ func (a *app) gather(ctx context.Context, h *home, s *selection, f exportFlags) 
 			return nil, unsound(c.Pubkey, err)
 		}
 		x.births = append(x.births, b)
-		bar.add(1)
+		bar.step()
 	}
 	x.orders = nil
 	for _, b := range x.births {

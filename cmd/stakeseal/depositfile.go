@@ -333,7 +333,7 @@ func (r *reservation) publish() (paths []string, err error) {
 		}
 	}()
 	for _, one := range r.files {
-		if err := place(one.hidden, one.final); err != nil {
+		if err := place(one.hidden, one.final, os.Link); err != nil {
 			return paths, err
 		}
 		paths = append(paths, one.final)
@@ -341,9 +341,9 @@ func (r *reservation) publish() (paths []string, err error) {
 	return paths, syncDir(r.dir)
 }
 
-// place moves a file to a name that nobody has.
-func place(from, to string) error {
-	err := os.Link(from, to)
+// place moves a file to a name that nobody has. link is os.Link.
+func place(from, to string, link func(from, to string) error) error {
+	err := link(from, to)
 	if !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.ENOTSUP) && !errors.Is(err, syscall.ENOSYS) {
 		return err
 	}

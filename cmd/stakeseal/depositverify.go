@@ -94,7 +94,7 @@ type yardstick struct {
 
 func (y *yardstick) close() {
 	if y.home != nil {
-		_ = y.home.close()
+		y.home.close()
 	}
 }
 

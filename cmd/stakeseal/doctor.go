@@ -67,7 +67,7 @@ receipt. Exit code 3 when something is wrong.`,
 
 func (a *app) doctor(ctx context.Context, h *home, quick bool) error {
 	var r report
-	a.examineMachine(h, &r)
+	a.examineMachine(&r)
 	h.examineSettings(&r)
 	if err := h.examineFiles(&r); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (a *app) doctor(ctx context.Context, h *home, quick bool) error {
 	return nil
 }
 
-func (a *app) examineMachine(h *home, r *report) {
+func (a *app) examineMachine(r *report) {
 	if err := build.CheckClock(a.now()); err != nil {
 		r.wrong("clock", "set it: its time is written into every certificate", "%v", err)
 	} else {
@@ -271,7 +271,7 @@ func (a *app) examineOrder(ctx context.Context, h *home, r *report, o record.Ord
 		if err != nil {
 			return err
 		}
-		bar.add(1)
+		bar.step()
 		indexes[v.Index] = true
 		if err := h.examineBirth(ctx, v); err != nil {
 			if errors.Is(err, context.Canceled) {

@@ -108,7 +108,7 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 	a.say("order %s: %d validators; to continue it after an interruption: stakeseal generate --resume %s", request.Order, request.Count, request.Order)
 	bar := a.progress(int64(request.Count), "made")
 	started := a.now()
-	receipt, err := h.runGenerator(ctx, request, f.workers, func(record.Birth) { bar.add(1) })
+	receipt, err := h.runGenerator(ctx, request, f.workers, func(record.Birth) { bar.step() })
 	bar.done()
 	if err != nil {
 		if ctx.Err() != nil {

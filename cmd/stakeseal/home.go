@@ -26,8 +26,12 @@ type home struct {
 	trust     *certificate.Trust
 	records   records
 	archive   record.Archive
-	close     func() error
+	closer    func() error
 }
+
+// close ends the use of a home. Writes were durable when they returned, so
+// there is nothing left that could fail.
+func (h *home) close() { _ = h.closer() }
 
 // records is what the operator's command line may do with the store.
 type records interface {

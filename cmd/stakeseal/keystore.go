@@ -129,7 +129,7 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
 	}()
 	bar := a.progress(int64(len(list)), "opened")
 	err = inParallel(ctx, f.workers, each(list), func(ctx context.Context, k *handed) error {
-		defer bar.add(1)
+		defer bar.step()
 		return h.openHanded(ctx, keys, k)
 	})
 	bar.done()
@@ -316,7 +316,7 @@ func (a *app) handOver(ctx context.Context, h *home, f handoverFlags, list []*ha
 		if err := a.handOverOne(context.WithoutCancel(ctx), h, f, k); err != nil {
 			return err
 		}
-		bar.add(1)
+		bar.step()
 	}
 	return nil
 }

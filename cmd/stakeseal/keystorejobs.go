@@ -63,7 +63,7 @@ func (j *keystoreJobs) run(ctx context.Context, workers int, indexes []uint32, s
 			if err != nil {
 				return err
 			}
-			j.bar.add(1)
+			j.bar.step()
 		}
 		return nil
 	})

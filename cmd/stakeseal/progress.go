@@ -34,9 +34,9 @@ func (a *app) progress(total int64, what string) *bar {
 		mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace), decor.Name("  "), decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO), "done")))}
 }
 
-func (b *bar) add(n int) {
+func (b *bar) step() {
 	if b.one != nil {
-		b.one.IncrBy(n)
+		b.one.Increment()
 	}
 }
 

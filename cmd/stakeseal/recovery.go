@@ -139,7 +139,7 @@ func (a *app) drillAll(ctx context.Context, f drillFlags, keys []key, h *home, o
 			return err
 		}
 	}
-	if err := a.reportDrill(f, h, passed); err != nil {
+	if err := a.reportDrill(h, passed); err != nil {
 		return err
 	}
 	switch {
@@ -247,7 +247,7 @@ func (h *home) drilledBefore(ctx context.Context, d *drilled) (map[string]bool, 
 	return who, nil
 }
 
-func (a *app) reportDrill(f drillFlags, h *home, list []drilled) error {
+func (a *app) reportDrill(h *home, list []drilled) error {
 	if a.json {
 		for _, d := range list {
 			if err := a.object(d); err != nil {

@@ -181,10 +181,10 @@ func (a *app) restoreSource(ctx context.Context, f restoreFlags) (*sealedOrder, 
 	}
 	s, err := h.sealedOrder(ctx, f.order)
 	if err != nil {
-		_ = h.close()
+		h.close()
 		return nil, nil, nil, err
 	}
-	return s, h, func() { _ = h.close() }, nil
+	return s, h, h.close, nil
 }
 
 // confirmRestore says what it means that the keys exist twice, and asks.

@@ -241,7 +241,7 @@ func (s *sealedOrder) prove(ctx context.Context, o *openedOrder, workers int, ba
 		if err := o.rederives(b.Validator); err != nil {
 			return err
 		}
-		bar.add(1)
+		bar.step()
 		mu.Lock()
 		defer mu.Unlock()
 		rows = append(rows, b.Validator)

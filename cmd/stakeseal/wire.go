@@ -17,7 +17,7 @@ func (h *home) wire() error {
 		if err != nil {
 			return err
 		}
-		h.records, h.close = s, s.Close
+		h.records, h.closer = s, s.Close
 	default:
 		return usage("use sqlite:FILE", "%s: store %q: this program does not know that kind", config.GeneratorFile, store)
 	}
@@ -25,12 +25,12 @@ func (h *home) wire() error {
 	case "dir":
 		f, err := folder.Open(h.path(archive.Rest))
 		if err != nil {
-			_ = h.close()
+			h.close()
 			return err
 		}
 		h.archive = f
 	default:
-		_ = h.close()
+		h.close()
 		return usage("use dir:FOLDER", "%s: archive %q: this program does not know that kind", config.GeneratorFile, archive)
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -64,28 +66,48 @@ func protocols() *http.Protocols {
 // Client returns an HTTP client whose only connection is conn. It dials
 // nothing, and follows no proxy and no redirect.
 func Client(conn net.Conn) *http.Client {
-	var once sync.Once
 	return &http.Client{
-		Transport: &http.Transport{
-			Protocols: protocols(),
-			DialContext: func(context.Context, string, string) (net.Conn, error) {
-				err := errors.New("the connection to the parent has ended")
-				var c net.Conn
-				once.Do(func() { c, err = conn, nil })
-				return c, err
-			},
-		},
+		Transport:     &one{conn: conn},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("the parent does not redirect") },
 	}
 }
 
+// one sends every request over one connection. A pooling http.Transport is no
+// use here: it dials another for callers that come before the first is there,
+// or that are more than the server's limit of streams, and forgets the one it
+// had. This waits for a stream instead.
+type one struct {
+	start sync.Once
+	conn  net.Conn
+	http  *http.ClientConn
+	err   error
+}
+
+func (o *one) RoundTrip(r *http.Request) (*http.Response, error) {
+	o.start.Do(func() {
+		t := &http.Transport{
+			Protocols:          protocols(),
+			DialContext:        func(context.Context, string, string) (net.Conn, error) { return o.conn, nil },
+			DisableCompression: true,
+		}
+		// Not the request's context: the connection outlives it.
+		o.http, o.err = t.NewClientConn(context.Background(), "http", "parent:80")
+	})
+	if o.err != nil {
+		return nil, fmt.Errorf("the connection to the parent has ended: %w", o.err)
+	}
+	return o.http.RoundTrip(r)
+}
+
 // Serve answers the child's requests on conn until it closes.
 func Serve(conn net.Conn, handler http.Handler) error {
-	server := &http.Server{Handler: handler, Protocols: protocols()}
+	// A handler's panic ends its call with an error. It is not logged: the
+	// log would hold a stack.
+	server := &http.Server{Handler: handler, Protocols: protocols(), ErrorLog: log.New(io.Discard, "", 0)}
 	l := &single{conn: conn, closed: make(chan struct{})}
 	server.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateClosed {
-			l.Close()
+			_ = l.Close()
 		}
 	}
 	if err := server.Serve(l); !errors.Is(err, net.ErrClosed) {
