@@ -14,9 +14,10 @@
 // Whoever opens a keystore re-derives the pubkey from the key.
 //
 // Every buffer that this package makes is wiped. The standard library's own
-// copies are not: crypto/pbkdf2 and x/crypto/scrypt copy the password into
-// HMAC's pads, crypto/aes keeps its round keys, x/text reorders in a buffer
-// on the stack. They last until the memory is used again.
+// copies are not: crypto/pbkdf2 copies the password to the heap, it and
+// x/crypto/scrypt put it into HMAC's pads, crypto/aes keeps its round keys,
+// x/text reorders marks in a buffer of its own. They last until the memory is
+// used again.
 package keystore
 
 import (

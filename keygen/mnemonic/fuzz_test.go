@@ -6,6 +6,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -31,6 +32,7 @@ var parseSeeds = []struct{ text, language string }{
 	{legal + "\xff", ""},
 	{strings.Repeat("a\u0301\u0323 ", 12), ""},
 	{strings.Repeat("\ufdfa ", 12), ""},
+	{strings.Repeat(strings.Repeat("\u0301", 31)+" ", 12), ""},
 	{strings.Repeat("canary ", 12), ""},
 	{"", ""},
 	{legal, "klingon"},
@@ -71,7 +73,7 @@ func TestFuzzSeeds(t *testing.T) {
 	if len(read) < 2 || len(missing) != 0 {
 		t.Errorf("the seeds of FuzzParse read %d languages and miss %v", len(read), missing)
 	}
-	if len(decomposeSeeds) == 0 || len(entropySeeds) == 0 {
+	if len(normalizeSeeds) == 0 || len(entropySeeds) == 0 {
 		t.Error("a fuzz target has no seeds")
 	}
 }
@@ -111,7 +113,7 @@ var entropySeeds = [][]byte{
 }
 
 // Every entropy becomes words that are read back, in every language, and
-// whose seed is the one of the standard library.
+// whose seed is PBKDF2 of the text as a string, if it has one.
 func FuzzCompose(f *testing.F) {
 	for i, s := range entropySeeds {
 		f.Add(s, uint8(i), "TREZOR")
@@ -127,35 +129,61 @@ func FuzzCompose(f *testing.F) {
 		if err != nil || !p.Text().Equal(m) {
 			t.Fatalf("not read back: %v", err)
 		}
-		normal := norm.NFKD.String(passphrase)
-		if !utf8.ValidString(passphrase) || strings.Contains(normal, norm.GraphemeJoiner) {
+		seed := p.Seed(text(passphrase))
+		if CheckPassphrase(text(passphrase)) != nil {
+			if seed.Len() != 0 {
+				t.Fatal("a refused passphrase has a seed")
+			}
 			return
 		}
-		want, err := pbkdf2.Key(sha512.New, string(m.Expose()), []byte("mnemonic"+normal), rounds, SeedSize)
-		if err != nil || !bytes.Equal(p.Seed(text(passphrase)).Expose(), want) {
+		want, err := pbkdf2.Key(sha512.New, string(m.Expose()), []byte("mnemonic"+norm.NFKD.String(passphrase)), rounds, SeedSize)
+		if err != nil || !bytes.Equal(seed.Expose(), want) {
 			t.Fatalf("the seed differs from crypto/pbkdf2 over x/text: %v", err)
 		}
 	})
 }
 
-var decomposeSeeds = []string{"", "é", "e\u0323\u0301", "e\u0301\u0323", "각", "\ufdfa", "ǅ", "\u1e9b\u0323", "ﾊﾟ", "\U0001d160", "\u0f73\u0f71"}
+var normalizeSeeds = []string{
+	"", "é", "e\u0323\u0301", "e\u0301\u0323", "각", "\ufdfa", "ǅ", "\u1e9b\u0323", "ﾊﾟ", "\U0001d160", "\u0f73\u0f71",
+	"a" + strings.Repeat("\u0301", 30), "a" + strings.Repeat("\u0301", 31), "a\u034f" + strings.Repeat("\u0323\u0301", 16),
+}
 
-// Our NFKD is that of x/text, which only differs by the joiner that it puts
-// into long runs of marks.
-func FuzzDecompose(f *testing.F) {
-	for _, s := range decomposeSeeds {
+// What is accepted has the bytes of its runes' own forms and no others, in
+// the buffer that was given, and is normalised already; what is refused has a
+// joiner more, and more than 30 marks.
+func FuzzNormalize(f *testing.F) {
+	for _, s := range normalizeSeeds {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		if !utf8.ValidString(s) || len(s) > 1000 {
 			return
 		}
-		got, want := nfkd(t, []byte(s)), norm.NFKD.Bytes([]byte(s))
-		if !bytes.Contains(want, []byte(norm.GraphemeJoiner)) && !bytes.Equal(got, want) {
-			t.Fatalf("%+q became %+q, want %+q", s, got, want)
+		var alone []byte
+		for _, r := range s {
+			alone = append(alone, norm.NFKD.String(string(r))...)
 		}
-		if !bytes.Equal(nfkd(t, got), got) {
-			t.Fatalf("%+q is not stable", got)
+		buf := make([]byte, expansion*len(s))
+		form, ok := normalize(buf, []byte(s))
+		if len(form) > 0 && &form[0] != &buf[0] {
+			t.Fatalf("%+q: the buffer grew", s)
+		}
+		if !ok {
+			if len(form) <= len(alone) || utf8.RuneCount(alone) <= 30 {
+				t.Fatalf("%+q was refused", s)
+			}
+			return
+		}
+		// Marks are sorted; the bytes stay.
+		got := slices.Clone(form)
+		slices.Sort(got)
+		slices.Sort(alone)
+		if !bytes.Equal(got, alone) {
+			t.Fatalf("%+q became %+q, not the forms of its runes", s, form)
+		}
+		again, ok := normalize(make([]byte, expansion*len(form)), form)
+		if !ok || !bytes.Equal(again, form) {
+			t.Fatalf("%+q is not stable", form)
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
-	"hash"
 	"unicode"
 	"unicode/utf8"
 
@@ -206,9 +205,8 @@ func (l *list) compose(entropy []byte) *secret.Bytes {
 	w := newWorkspace()
 	defer w.wipe()
 	words := len(entropy) * 3 / 4
-	digest(w.hash, w.digest[:0], entropy)
 	copy(w.bits[:], entropy)
-	w.bits[len(entropy)] = w.digest[0]
+	w.bits[len(entropy)] = sha256.Sum256(entropy)[0]
 	numbers := w.number[0][:words]
 	for i := range numbers {
 		// Word i is the 11 bits from bit 11*i on, most significant first.
@@ -231,9 +229,8 @@ func (w *workspace) checks(numbers []int16) bool {
 		w.bits[bit/8+2] |= byte(window)
 	}
 	size := len(numbers) * 4 / 3
-	digest(w.hash, w.digest[:0], w.bits[:size])
 	unused := 8 - len(numbers)/3
-	return w.bits[size]>>unused == w.digest[0]>>unused
+	return w.bits[size]>>unused == sha256.Sum256(w.bits[:size])[0]>>unused
 }
 
 // join returns the words of the numbers with one space between them, in one
@@ -261,15 +258,13 @@ type workspace struct {
 	typed  typed
 	number [len(lists)][maxWords]int16 // by candidate: word numbers, unknown or short
 	bits   [35]byte                    // entropy, checksum, and room for the last window
-	digest [sha256.Size]byte
-	hash   hash.Hash // SHA-256
 }
 
 // newWorkspace is not inlined so that the workspace is on the heap: a
 // goroutine's stack is copied when it grows, and the old one is not wiped.
 //
 //go:noinline
-func newWorkspace() *workspace { return &workspace{hash: sha256.New()} }
+func newWorkspace() *workspace { return new(workspace) }
 
-// wipe clears the workspace; digest left the hash clean.
+// wipe clears the workspace.
 func (w *workspace) wipe() { *w = workspace{} }

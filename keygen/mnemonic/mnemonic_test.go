@@ -204,6 +204,7 @@ func TestSpellings(t *testing.T) {
 		"ideographic":     {"", strings.ReplaceAll(legal, " ", "\u3000"), legal},
 		"byte order mark": {"", "\ufeff" + legal, legal},
 		"full width":      {"", "ｌｅｇａｌ" + legal[5:], legal},
+		"mathematical":    {"", "𝐥𝐞𝐠𝐚𝐥" + legal[5:], legal}, // four bytes for one
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := Parse(text(c.in), c.language)
@@ -251,6 +252,7 @@ func TestErrors(t *testing.T) {
 		"short":         {English, with(map[int]string{1: "le"}), ErrWord, "word 1 is too short to tell words of the english list apart: give four letters or whole words"},
 		"short and not": {English, with(map[int]string{1: "le", 2: "canary"}), ErrWord, "words 1 and 2 are not in the english list"},
 		"long word":     {English, with(map[int]string{1: strings.Repeat("canary", 50)}), ErrWord, "word 1 is not in the english list"},
+		"31 marks":      {English, with(map[int]string{1: strings.Repeat("\u0301", 31)}), ErrWord, "word 1 is not in the english list"},
 		"of a kind":     {"", strings.Repeat("kanarie ", 12), ErrWord, "none of the 12 words is in any of the 10 lists"},
 		"checksum":      {"", with(map[int]string{12: "winner"}), ErrChecksum, "checksum does not match: a word is wrong or out of place (english)"},
 		"order":         {English, with(map[int]string{1: "winner", 2: "legal"}), ErrChecksum, "checksum does not match: a word is wrong or out of place (english)"},
@@ -391,10 +393,10 @@ func TestWorkspaceIsWiped(t *testing.T) {
 	w := newWorkspace()
 	w.split([]byte(legal))
 	w.typed.read([]byte("winner"))
-	w.number[3][4], w.bits[5], w.digest[6] = 7, 8, 9
+	w.number[3][4], w.bits[5] = 7, 8
 	w.wipe()
-	if !bytes.Equal(w.bits[:], make([]byte, len(w.bits))) || w.digest != [32]byte{} || w.raw[0] != nil || w.number[3][4] != 0 ||
-		w.typed.form != [maxWord]byte{} || w.typed.wordBuf != [maxWord]byte{} || w.typed.baseBuf != [maxWord]byte{} || w.typed.word != nil {
+	if !bytes.Equal(w.bits[:], make([]byte, len(w.bits))) || w.raw[0] != nil || w.number[3][4] != 0 ||
+		w.typed.form != [expansion * maxRaw]byte{} || w.typed.wordBuf != [maxWord]byte{} || w.typed.baseBuf != [maxWord]byte{} || w.typed.word != nil {
 		t.Error("the workspace is not wiped")
 	}
 }
