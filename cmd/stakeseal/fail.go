@@ -86,7 +86,7 @@ func classify(err error) (int, string) {
 		case "init":
 			return exitUsage, "stakeseal doctor looks at every setting"
 		}
-		return exitInternal, "what was made is kept; stakeseal generate --resume ID continues"
+		return exitInternal, ""
 	}
 	for _, known := range []struct {
 		is   error

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -105,16 +106,14 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 			return err
 		}
 	}
-	a.say("order %s: %d validators; to continue it after an interruption: stakeseal generate --resume %s", request.Order, request.Count, request.Order)
+	again := "stakeseal generate" + a.homeWords(h) + " --resume " + request.Order
+	a.say("order %s: %d validators; to continue it after an interruption: %s", request.Order, request.Count, again)
 	bar := a.progress(int64(request.Count), "made")
 	started := a.now()
 	receipt, err := h.runGenerator(ctx, request, f.workers, func(record.Birth) { bar.step() })
 	bar.done()
 	if err != nil {
-		if ctx.Err() != nil {
-			return fail(exitInterrupted, "stakeseal generate --resume "+request.Order+" continues; what was made is kept", "interrupted")
-		}
-		return err
+		return h.unfinished(ctx, request.Order, again, err)
 	}
 	verified, err := h.trust.VerifyReceipt(receipt)
 	if err != nil {
@@ -126,6 +125,27 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 		}
 	}
 	return a.reportOrder(h, verified, receipt, a.now().Sub(started))
+}
+
+// unfinished adds to the error of a run how to go on: by resuming, if the
+// order was placed.
+func (h *home) unfinished(ctx context.Context, order, again string, err error) error {
+	code, hint := verdict(err)
+	interrupted := ctx.Err() != nil && (code == exitInternal || code == exitInterrupted)
+	if !interrupted && code != exitInternal {
+		return err
+	}
+	goOn := again + " continues; what was made is kept"
+	if _, e := h.records.Order(context.WithoutCancel(ctx), order); errors.Is(e, record.ErrNotFound) {
+		goOn = "nothing was made; run the command again"
+	}
+	if interrupted {
+		return fail(exitInterrupted, goOn, "interrupted")
+	}
+	if hint != "" {
+		goOn = hint + "\n" + goOn
+	}
+	return fail(exitInternal, goOn, "%w", err)
 }
 
 // request builds an order from the flags.
@@ -303,10 +323,15 @@ func (a *app) reportOrder(h *home, v *certificate.VerifiedReceipt, envelope []by
 	return nil
 }
 
-// homeWords repeats the flag that chose the home, for commands to copy.
-func (a *app) homeWords(h *home) string {
+// homeWords is the flag that chooses the home, for commands to copy.
+func (a *app) homeWords(h *home) string { return a.homeFlagFor(h.generator.Network.Name, h.dir) }
+
+func (a *app) homeFlagFor(network, dir string) string {
 	if a.homeFlag != "" {
-		return " --home " + a.homeFlag
+		return " --home " + shellWord(a.homeFlag)
 	}
-	return " --network " + h.generator.Network.Name
+	if data, err := dataDir(); err != nil || dir != filepath.Join(data, network) {
+		return " --home " + shellWord(dir) // found alone, under a name of its own
+	}
+	return " --network " + network
 }

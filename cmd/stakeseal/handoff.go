@@ -11,6 +11,7 @@ import (
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/secret"
+	"github.com/stakeseal/stakeseal/slashing"
 )
 
 // Names of what is written for a client.
@@ -114,27 +115,15 @@ func (c client) write(out *outFolder, list []*handed, root eth.Root) error {
 	return out.write(keymanagerFile, body.Expose())
 }
 
-// newborn is the slashing-protection interchange (EIP-3076, version 5) of
-// keys that have signed nothing. Each is listed: to an importer a key without
-// an entry is one it was told nothing about.
+// newborn is the slashing-protection file of keys that have signed nothing.
 func newborn(list []*handed, root eth.Root) ([]byte, error) {
-	type history struct {
-		Pubkey       eth.Pubkey `json:"pubkey"`
-		Blocks       []struct{} `json:"signed_blocks"`
-		Attestations []struct{} `json:"signed_attestations"`
+	marks := make([]slashing.Mark, len(list))
+	for i, k := range list {
+		marks[i].Pubkey = k.validator.Pubkey
 	}
-	file := struct {
-		Metadata struct {
-			Version string   `json:"interchange_format_version"`
-			Root    eth.Root `json:"genesis_validators_root"`
-		} `json:"metadata"`
-		Data []history `json:"data"`
-	}{}
-	file.Metadata.Version, file.Metadata.Root = "5", root
-	for _, k := range list {
-		file.Data = append(file.Data, history{k.validator.Pubkey, []struct{}{}, []struct{}{}})
-	}
-	return json.Marshal(file)
+	var file bytes.Buffer
+	err := slashing.Write(&file, root, marks)
+	return bytes.TrimSpace(file.Bytes()), err
 }
 
 // keymanagerBody is the request that imports keystores (keymanager API, POST

@@ -75,6 +75,6 @@ func (a *app) reportHome(n eth.Network, dir string, addresses map[string]eth.Add
 		}
 	}
 	a.say("compare the withdrawal address above with the device that owns it")
-	a.say("next: stakeseal generate --network %s --count 1", n.Name)
+	a.say("next: stakeseal generate%s --count 1", a.homeFlagFor(n.Name, dir))
 	return nil
 }

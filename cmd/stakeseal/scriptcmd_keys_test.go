@@ -29,6 +29,7 @@ import (
 // keystore scripts.
 var scriptCommandsKeys = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"opens": opensCommand, "keymanager": keymanagerCommand, "hides": hides, "forge": forgeCommand,
+	"events": eventsCommand,
 }
 
 func init() { moreCommands = append(moreCommands, scriptCommandsKeys) }
@@ -195,4 +196,29 @@ func secretsOf(ts *testscript.TestScript, home string) map[string]string {
 		ts.Fatalf("%s holds no secret to look for", home)
 	}
 	return found
+}
+
+// eventsCommand demands N events of a kind that have the given details: events HOME KIND N [KEY=VALUE...].
+func eventsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: events HOME KIND N [KEY=VALUE...]")
+	}
+	s, err := sqlite.Open(filepath.Join(ts.MkAbs(args[0]), "records.db"))
+	ts.Check(err)
+	defer s.Close()
+	n := 0
+	for e, err := range s.Events(context.Background(), record.EventQuery{Kind: args[1]}) {
+		ts.Check(err)
+		fits := true
+		for _, pair := range args[3:] {
+			key, value, _ := strings.Cut(pair, "=")
+			fits = fits && e.Detail[key] == value
+		}
+		if fits {
+			n++
+		}
+	}
+	if strconv.Itoa(n) != args[2] {
+		ts.Fatalf("%d events %s %q, want %s", n, args[1], args[3:], args[2])
+	}
 }

@@ -107,6 +107,11 @@ func (h *home) sealedOrder(ctx context.Context, id string) (*sealedOrder, error)
 		rows = append(rows, v)
 	}
 	s.count = len(rows)
+	if s.count > 0 { // the order was archived before its first mnemonic was made
+		if err := h.sameInArchive(ctx, birth.OrderObject(id), func() ([]byte, error) { return record.EncodeOrder(order) }); err != nil {
+			return nil, err
+		}
+	}
 	listed, err := h.listed(ctx, order, rows)
 	if err != nil {
 		return nil, err
