@@ -64,37 +64,43 @@ type Flow struct {
 	Archive     record.Archive
 	Now         func() time.Time
 	Workers     int // indexes are made by this many at once; memory is this times the KDF's
+	// Writers is how many finished births may wait for the store and the
+	// archive while the workers go on: both take many at once for the price of
+	// one fsync. 0 and 1 write each birth before the next is sealed.
+	Writers int
 }
 
 // Range is the part of an order that one invocation runs: its indexes
 // [From, To).
 type Range struct {
-	Order    record.Order // Settings and Created are the flow's to set
+	// Order is what to make. Created is the flow's to set; Settings, where it
+	// is not zero, must be the digest of the flow's own settings.
+	Order    record.Order
 	From, To uint32
 }
 
-// batchSize is how many indexes a worker makes between two commits: enough
-// for batched signature verification to pay, few enough that a crash wastes
-// little and a deadline is met.
-func batchSize(kdf string) int {
+// batchSize is how many indexes a worker makes at a time, at least (towards
+// the end of an order) and at most: enough for batched signature verification
+// to pay, few enough that a crash wastes little and a deadline is met.
+func batchSize(kdf string) (least, most int) {
 	switch kdf {
 	case string(keystore.Scrypt):
-		return 4
+		return 1, 4
 	case string(keystore.PBKDF2):
-		return 16
+		return 1, 16
 	}
-	return 64
+	return 8, 64
 }
 
 // Run runs a range of an order and yields its validators as they are done,
 // in no particular order: those that it made, and those that were there
 // already, verified. It ends with the first error; what was yielded before
 // stands. Running the same range again continues it.
-func (f *Flow) Run(ctx context.Context, r Range) iter.Seq2[record.Birth, error] {
-	return func(yield func(record.Birth, error) bool) {
+func (f *Flow) Run(ctx context.Context, r Range) iter.Seq2[Born, error] {
+	return func(yield func(Born, error) bool) {
 		run, err := f.begin(ctx, r)
 		if err != nil {
-			yield(record.Birth{}, err)
+			yield(Born{}, err)
 			return
 		}
 		defer run.wipe()
@@ -104,6 +110,13 @@ func (f *Flow) Run(ctx context.Context, r Range) iter.Seq2[record.Birth, error] 
 			}
 		}
 	}
+}
+
+// Born is a birth that is committed, archived and read back, and whose
+// certificate verified.
+type Born struct {
+	record.Birth
+	words certificate.MnemonicRef // as certified
 }
 
 // run is one invocation's state.
@@ -117,7 +130,7 @@ type run struct {
 	filled  []record.Validator
 
 	mu       sync.Mutex
-	archived map[string]record.Digest // mnemonics whose archive object was read back: id to sealing digest
+	archived map[string]certificate.MnemonicRef // whose archive objects were read back
 }
 
 func (f *Flow) begin(ctx context.Context, r Range) (_ *run, err error) {
@@ -125,13 +138,19 @@ func (f *Flow) begin(ctx context.Context, r Range) (_ *run, err error) {
 		return nil, err
 	}
 	o := r.Order
-	o.Settings = record.Digest(f.Maker.SettingsDigest)
+	settings := record.Digest(f.Maker.SettingsDigest)
+	if !o.Settings.IsZero() && o.Settings != settings {
+		return nil, fmt.Errorf("%w: it was asked for under the settings %s, and these are %s: they were changed meanwhile", ErrOrder, o.Settings, settings)
+	}
+	o.Settings = settings
 	o.Created = record.Time(f.Now())
 	placed, err := f.Store.Place(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't place order %s: %w", o.ID, err)
 	}
-	if placed.Digest() != o.Digest() || placed.Settings != o.Settings {
+	// The time is the first writer's word, which nothing else bears out but
+	// that it has passed; clocks may differ by some minutes.
+	if placed.Digest() != o.Digest() || placed.Settings != o.Settings || placed.Created.After(o.Created.Add(10*time.Minute)) {
 		return nil, fmt.Errorf("%w: the store returned another order as %s", ErrTampered, o.ID)
 	}
 	// With the order beside what it led to, the archive alone is enough to
@@ -143,7 +162,7 @@ func (f *Flow) begin(ctx context.Context, r Range) (_ *run, err error) {
 	if err := f.archive(ctx, OrderObject(o.ID), object); err != nil {
 		return nil, err
 	}
-	run := &run{Flow: f, order: placed, archived: map[string]record.Digest{}}
+	run := &run{Flow: f, order: placed, archived: map[string]certificate.MnemonicRef{}}
 	run.spec = keygen.Spec{Network: f.Network, Credentials: o.Credentials, Plan: o.Plan, KDF: keystore.KDF(o.Keystore)}
 	run.checker = check.NewChecker(run.spec)
 	there := make(map[uint32]bool)
@@ -222,33 +241,34 @@ func (r *run) wipe() {
 	}
 }
 
+// job is a batch of indexes to fill or to verify.
+type job func(context.Context, *writers) error
+
 // all yields the filled indexes, verified, and then makes the empty ones.
 // Work goes to r.Workers goroutines in batches; the first error stops all.
-func (r *run) all(ctx context.Context) iter.Seq2[record.Birth, error] {
-	return func(yield func(record.Birth, error) bool) {
+func (r *run) all(ctx context.Context) iter.Seq2[Born, error] {
+	return func(yield func(Born, error) bool) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		jobs := r.jobs()
-		done := make(chan record.Birth)
+		done := make(chan Born)
+		writing := &writers{slots: make(chan struct{}, max(r.Writers, 1)), fail: cancel, done: func(b Born) {
+			select {
+			case done <- b:
+			case <-ctx.Done():
+			}
+		}}
 		var workers sync.WaitGroup
 		for range min(max(r.Workers, 1), len(jobs)) {
 			workers.Go(func() {
 				for job := range jobs {
-					births, err := job(ctx)
-					if err != nil {
+					if err := job(ctx, writing); err != nil {
 						cancel(err)
 						return
-					}
-					for _, b := range births {
-						select {
-						case done <- b:
-						case <-ctx.Done():
-							return
-						}
 					}
 				}
 			})
 		}
-		go func() { workers.Wait(); close(done) }()
+		go func() { workers.Wait(); writing.all.Wait(); close(done) }()
 		// Whichever way the loop ends, no worker outlives it: a worker may
 		// hold secrets, which it wipes on its way out.
 		defer func() {
@@ -262,40 +282,79 @@ func (r *run) all(ctx context.Context) iter.Seq2[record.Birth, error] {
 			}
 		}
 		if ctx.Err() != nil {
-			yield(record.Birth{}, context.Cause(ctx))
+			yield(Born{}, context.Cause(ctx))
 		}
 	}
 }
 
-// jobs cuts the work into batches, all queued.
-func (r *run) jobs() chan func(context.Context) ([]record.Birth, error) {
-	size := batchSize(r.order.Keystore)
-	// With few indexes left every worker still gets a share.
-	if share := (len(r.empty) + r.Workers - 1) / max(r.Workers, 1); share < size {
-		size = max(share, 1)
+// writers carry finished births to the store and the archive. What they hold
+// is sealed: public data only.
+type writers struct {
+	slots chan struct{} // bounds how many wait for the disk
+	fail  func(error)
+	done  func(Born)
+	all   sync.WaitGroup
+}
+
+// write runs f, and hands on the birth that it returns. With one slot it
+// waits for f; with more it waits for a free slot only, and an error of f
+// ends the run.
+func (w *writers) write(ctx context.Context, f func() (Born, error)) error {
+	one := func() error {
+		b, err := f()
+		if err == nil {
+			w.done(b)
+		}
+		return err
 	}
-	jobs := make(chan func(context.Context) ([]record.Birth, error), len(r.empty)/size+len(r.filled)/64+2)
+	if cap(w.slots) == 1 {
+		return one()
+	}
+	select {
+	case w.slots <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	w.all.Go(func() {
+		defer func() { <-w.slots }()
+		if err := one(); err != nil {
+			w.fail(err)
+		}
+	})
+	return nil
+}
+
+// jobs cuts the work into batches, all queued. Towards the end they become
+// smaller, so that all workers end at about the same time.
+func (r *run) jobs() chan job {
+	var list []job
 	for rest := r.filled; len(rest) > 0; {
 		n := min(64, len(rest))
 		part := rest[:n]
 		rest = rest[n:]
-		jobs <- func(ctx context.Context) ([]record.Birth, error) { return r.confirm(ctx, part) }
+		list = append(list, func(ctx context.Context, w *writers) error { return r.confirm(ctx, w, part) })
 	}
+	least, most := batchSize(r.order.Keystore)
 	for rest := r.empty; len(rest) > 0; {
-		n := min(size, len(rest))
+		share := len(rest) / (2 * max(r.Workers, 1))
+		n := min(max(share, least), most, len(rest))
 		part := rest[:n]
 		rest = rest[n:]
-		jobs <- func(ctx context.Context) ([]record.Birth, error) { return r.make(ctx, part) }
+		list = append(list, func(ctx context.Context, w *writers) error { return r.make(ctx, w, part) })
+	}
+	jobs := make(chan job, len(list))
+	for _, j := range list {
+		jobs <- j
 	}
 	close(jobs)
 	return jobs
 }
 
 // make fills a batch of indexes.
-func (r *run) make(ctx context.Context, indexes []uint32) (births []record.Birth, err error) {
+func (r *run) make(ctx context.Context, w *writers, indexes []uint32) error {
 	made, err := r.words.maker.Make(ctx, r.spec, indexes, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		for _, m := range made {
@@ -304,64 +363,68 @@ func (r *run) make(ctx context.Context, indexes []uint32) (births []record.Birth
 	}()
 	checked, err := r.checker.Validators(ctx, made)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, c := range checked {
 		sealed, err := c.Seal(ctx, r.Signing, r.Network.Name, r.order.ID)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		b, err := r.certify(ctx, sealed)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		owner, err := r.Store.PutBirth(ctx, b)
+		err = w.write(ctx, func() (Born, error) {
+			owner, err := r.Store.PutBirth(ctx, b)
+			if err != nil {
+				return Born{}, fmt.Errorf("couldn't store index %d: %w", b.Index, err)
+			}
+			return r.settle(ctx, b.Index, owner)
+		})
 		if err != nil {
-			return nil, fmt.Errorf("couldn't store index %d: %w", b.Index, err)
+			return err
 		}
-		if owner, err = r.settle(ctx, b.Index, owner); err != nil {
-			return nil, err
-		}
-		births = append(births, owner)
 	}
-	return births, nil
+	return nil
 }
 
 // confirm verifies indexes that were filled before.
-func (r *run) confirm(ctx context.Context, rows []record.Validator) (births []record.Birth, err error) {
+func (r *run) confirm(ctx context.Context, w *writers, rows []record.Validator) error {
 	for _, row := range rows {
-		b, err := r.Store.Birth(ctx, row.Pubkey)
+		err := w.write(ctx, func() (Born, error) {
+			b, err := r.Store.Birth(ctx, row.Pubkey)
+			if err != nil {
+				return Born{}, fmt.Errorf("couldn't read index %d of order %s back: %w", row.Index, r.order.ID, err)
+			}
+			return r.settle(ctx, row.Index, b)
+		})
 		if err != nil {
-			return nil, fmt.Errorf("couldn't read index %d of order %s back: %w", row.Index, r.order.ID, err)
+			return err
 		}
-		if b, err = r.settle(ctx, row.Index, b); err != nil {
-			return nil, err
-		}
-		births = append(births, b)
 	}
-	return births, nil
+	return nil
 }
 
 // settle takes the owner of an index as the store returned it, ours or
 // another's, and makes sure of it: its certificate verifies and says what the
 // record says, and the archive holds the same. A winner that crashed before
 // archiving is archived here.
-func (r *run) settle(ctx context.Context, index uint32, owner record.Birth) (record.Birth, error) {
+func (r *run) settle(ctx context.Context, index uint32, owner record.Birth) (Born, error) {
 	verified, err := r.verify(index, owner)
 	if err != nil {
-		return record.Birth{}, err
+		return Born{}, err
 	}
 	if err := r.mnemonicArchived(ctx, owner, verified.Mnemonic); err != nil {
-		return record.Birth{}, err
+		return Born{}, err
 	}
 	object, err := record.EncodeBirth(owner)
 	if err != nil {
-		return record.Birth{}, err
+		return Born{}, err
 	}
 	if err := r.archive(ctx, BirthObject(owner.Order, owner.Index), object); err != nil {
-		return record.Birth{}, err
+		return Born{}, err
 	}
-	return owner, nil
+	return Born{owner, verified.Mnemonic}, nil
 }
 
 // archive puts an object if its name is free and in any case reads it back.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -86,19 +87,19 @@ func (h *house) order(n uint32, kdf string) birth.Range {
 // run runs a range to its receipt. It returns what was disclosed, also when
 // it fails.
 func run(ctx context.Context, flow *birth.Flow, r birth.Range) (disclosed []record.Birth, receipt []byte, err error) {
-	var listed []certificate.ReceiptValidator
+	var lines []birth.Line
 	for b, err := range flow.Run(ctx, r) {
 		if err != nil {
 			return disclosed, nil, err
 		}
-		disclosed = append(disclosed, b)
-		line, err := birth.Listed(b)
+		disclosed = append(disclosed, b.Birth)
+		line, err := b.Line()
 		if err != nil {
 			return disclosed, nil, err
 		}
-		listed = append(listed, line)
+		lines = append(lines, line)
 	}
-	receipt, err = flow.Receipt(ctx, r, listed)
+	receipt, err = flow.Receipt(ctx, r, lines)
 	return disclosed, receipt, err
 }
 
@@ -361,5 +362,102 @@ func TestStoreIsNotTrusted(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSettingsAsAskedFor: an order that was asked for under other settings is
+// refused before anything is stored; what was confirmed is what is used.
+func TestSettingsAsAskedFor(t *testing.T) {
+	h := newHouse(t)
+	r := h.order(1, "none")
+	r.Order.Settings = record.Digest{9}
+	if _, _, err := run(t.Context(), &h.flow, r); !errors.Is(err, birth.ErrOrder) {
+		t.Fatalf("got %v, want ErrOrder", err)
+	}
+	if _, err := h.store.Order(t.Context(), "test"); !errors.Is(err, record.ErrNotFound) {
+		t.Error("a refused order was placed")
+	}
+	r.Order.Settings = record.Digest(h.flow.Maker.SettingsDigest)
+	_, _, err := run(t.Context(), &h.flow, r)
+	must(t, err)
+}
+
+// orderLiar tells another order than the stored one.
+type orderLiar struct {
+	birth.Store
+	lie func(*record.Order)
+}
+
+func (l orderLiar) Order(ctx context.Context, id string) (record.Order, error) {
+	o, err := l.Store.Order(ctx, id)
+	l.lie(&o)
+	return o, err
+}
+
+// TestReceiptSignsNoHearsay: what the store and the archive say by the time
+// of the receipt is held against what was asked for and certified.
+func TestReceiptSignsNoHearsay(t *testing.T) {
+	for name, lie := range map[string]func(*record.Order){
+		"other settings": func(o *record.Order) { o.Settings[0]++ },
+		"other labels":   func(o *record.Order) { o.Labels = map[string]string{"team": "mallory"} },
+		"another time":   func(o *record.Order) { o.Created = o.Created.Add(time.Hour) },
+		"another count":  func(o *record.Order) { o.Count++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			flow := h.flow
+			flow.Store = orderLiar{h.store, lie}
+			_, receipt, err := run(t.Context(), &flow, h.order(1, "none"))
+			if !errors.Is(err, birth.ErrTampered) || receipt != nil {
+				t.Fatalf("receipt of %d bytes, %v; want none and ErrTampered", len(receipt), err)
+			}
+		})
+	}
+	t.Run("another mnemonic in the archive", func(t *testing.T) {
+		h := newHouse(t)
+		flow := h.flow
+		flow.Archive = archiveLiar{h.archive}
+		_, receipt, err := run(t.Context(), &flow, h.order(1, "none"))
+		if !errors.Is(err, birth.ErrTampered) || receipt != nil {
+			t.Fatalf("receipt of %d bytes, %v; want none and ErrTampered", len(receipt), err)
+		}
+	})
+}
+
+// archiveLiar answers the second question for a mnemonic, that of the receipt,
+// with one that was sealed to somebody else.
+type archiveLiar struct{ record.Archive }
+
+func (l archiveLiar) Get(ctx context.Context, name string) ([]byte, error) {
+	object, err := l.Archive.Get(ctx, name)
+	if err != nil || !strings.Contains(name, "/m-") {
+		return object, err
+	}
+	m, err := record.DecodeMnemonic(object)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.Archive.Get(ctx, birth.BirthObject(m.Order, 0)); err != nil {
+		return object, nil // not yet the time of the receipt
+	}
+	m.Sealing.Recipients[0].Name = "mallory"
+	return record.EncodeMnemonic(m)
+}
+
+// TestCertificateOfOtherSettings: a birth made under other settings than its
+// order was placed under does not pass as one of the order.
+func TestCertificateOfOtherSettings(t *testing.T) {
+	h := newHouse(t)
+	r := h.order(1, "none")
+	made, _, err := run(t.Context(), &h.flow, r)
+	must(t, err)
+	o, err := h.store.Order(t.Context(), "test")
+	must(t, err)
+	v, err := h.flow.Verifier.VerifyBirth(made[0].Certificate)
+	must(t, err)
+	must(t, birth.Fills(v.Birth, o))
+	o.Settings[0]++
+	if err := birth.Fills(v.Birth, o); !errors.Is(err, birth.ErrTampered) {
+		t.Errorf("got %v, want ErrTampered", err)
 	}
 }

@@ -69,10 +69,39 @@ func (r *run) verify(index uint32, b record.Birth) (*certificate.Verified, error
 	if err := Agrees(b, v.Birth); err != nil {
 		return nil, err
 	}
-	if v.OrderDigest != certificate.Hash(r.order.Digest()) || v.NetworkDigest != r.Network.Digest() {
-		return nil, fmt.Errorf("%w: index %d was certified for another order or network", ErrTampered, index)
+	if v.NetworkDigest != r.Network.Digest() {
+		return nil, fmt.Errorf("%w: index %d was certified for another network", ErrTampered, index)
+	}
+	if err := Fills(v.Birth, r.order); err != nil {
+		return nil, err
 	}
 	return v, nil
+}
+
+// Fills refuses a certificate that is not of an order as it was placed: other
+// content, or other settings of the maker.
+func Fills(c certificate.Birth, o record.Order) error {
+	var field string
+	switch {
+	case c.Order != o.ID || c.OrderDigest != certificate.Hash(o.Digest()):
+		field = "order"
+	case c.Maker.SettingsDigest != certificate.Hash(o.Settings):
+		field = "settings"
+	case c.Index >= o.Count:
+		field = "count"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: index %d was certified under another %s than order %s says", ErrTampered, c.Index, field, o.ID)
+}
+
+// Lists refuses a receipt that is not of an order as it was placed.
+func Lists(c certificate.Receipt, o record.Order) error {
+	if c.Order != o.ID || c.OrderDigest != certificate.Hash(o.Digest()) || c.SettingsDigest != certificate.Hash(o.Settings) ||
+		c.Count != o.Count || !c.Time.Equal(o.Created) {
+		return fmt.Errorf("%w: the receipt is not of order %s as it was placed", ErrTampered, o.ID)
+	}
+	return nil
 }
 
 func depositOf(d record.Deposit) certificate.Deposit {
@@ -116,8 +145,20 @@ func Agrees(b record.Birth, c certificate.Birth) error {
 	return fmt.Errorf("%w: the %s of %v is not what its certificate says", ErrTampered, field, b.Pubkey)
 }
 
-// Listed is what a receipt keeps of a birth: a large order's births need not
+// Line is what a receipt keeps of a birth: a large order's births need not
 // stay in memory for it.
+type Line struct {
+	certificate.ReceiptValidator
+	words certificate.MnemonicRef
+}
+
+// Line returns the birth's line of a receipt.
+func (b Born) Line() (Line, error) {
+	v, err := Listed(b.Birth)
+	return Line{v, b.words}, err
+}
+
+// Listed is how a receipt lists a birth.
 func Listed(b record.Birth) (certificate.ReceiptValidator, error) {
 	digest, err := certificate.Digest(b.Certificate)
 	return certificate.ReceiptValidator{Index: b.Index, Pubkey: b.Pubkey, Mnemonic: b.Mnemonic, Certificate: digest}, err
@@ -126,12 +167,23 @@ func Listed(b record.Birth) (certificate.ReceiptValidator, error) {
 // Receipt signs the list of a range's validators, which Run must have
 // yielded, all of them. The first receipt of a range is archived, and every
 // later call returns that one: the same order gives the same receipt.
-func (f *Flow) Receipt(ctx context.Context, r Range, validators []certificate.ReceiptValidator) ([]byte, error) {
+func (f *Flow) Receipt(ctx context.Context, r Range, lines []Line) ([]byte, error) {
 	order, err := f.Store.Order(ctx, r.Order.ID)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read order %s back: %w", r.Order.ID, err)
 	}
-	receipt, err := f.list(ctx, order, r, validators)
+	// What is signed is what was asked for, not what the store says by now.
+	object, err := record.EncodeOrder(order)
+	if err != nil {
+		return nil, err
+	}
+	if order.Digest() != r.Order.Digest() || order.Settings != record.Digest(f.Maker.SettingsDigest) {
+		return nil, fmt.Errorf("%w: the store returned another order as %s", ErrTampered, r.Order.ID)
+	}
+	if err := f.archive(ctx, OrderObject(order.ID), object); err != nil {
+		return nil, err
+	}
+	receipt, err := f.list(ctx, order, r, lines)
 	if err != nil {
 		return nil, err
 	}
@@ -155,31 +207,35 @@ func (f *Flow) Receipt(ctx context.Context, r Range, validators []certificate.Re
 }
 
 // list writes the receipt's statement: every index once, in order, and the
-// mnemonics that they name.
-func (f *Flow) list(ctx context.Context, order record.Order, r Range, validators []certificate.ReceiptValidator) (certificate.Receipt, error) {
-	validators = slices.Clone(validators)
-	slices.SortFunc(validators, func(a, b certificate.ReceiptValidator) int { return cmp.Compare(a.Index, b.Index) })
-	if len(validators) != int(r.To-r.From) {
-		return certificate.Receipt{}, fmt.Errorf("couldn't make a receipt: %d of %d indexes are there", len(validators), r.To-r.From)
+// mnemonics that their certificates name, as the archive has them.
+func (f *Flow) list(ctx context.Context, order record.Order, r Range, lines []Line) (certificate.Receipt, error) {
+	lines = slices.Clone(lines)
+	slices.SortFunc(lines, func(a, b Line) int { return cmp.Compare(a.Index, b.Index) })
+	if len(lines) != int(r.To-r.From) {
+		return certificate.Receipt{}, fmt.Errorf("couldn't make a receipt: %d of %d indexes are there", len(lines), r.To-r.From)
 	}
 	receipt := certificate.Receipt{
 		Network: f.Network.Name, NetworkDigest: f.Network.Digest(), Order: order.ID, OrderDigest: certificate.Hash(order.Digest()),
-		SettingsDigest: certificate.Hash(order.Settings), Count: order.Count, From: r.From, To: r.To, Validators: validators, Time: order.Created,
+		SettingsDigest: certificate.Hash(order.Settings), Count: order.Count, From: r.From, To: r.To, Time: order.Created,
 	}
-	seen := map[string]bool{}
-	for i, v := range validators {
-		if v.Index != r.From+uint32(i) {
+	seen := map[string]certificate.MnemonicRef{}
+	for i, line := range lines {
+		if line.Index != r.From+uint32(i) {
 			return certificate.Receipt{}, fmt.Errorf("couldn't make a receipt: index %d is missing", r.From+uint32(i))
 		}
-		if seen[v.Mnemonic] {
+		receipt.Validators = append(receipt.Validators, line.ReceiptValidator)
+		if ref, ok := seen[line.Mnemonic]; ok {
+			if ref != line.words {
+				return certificate.Receipt{}, fmt.Errorf("%w: index %d was certified with another sealing of mnemonic %s", ErrTampered, line.Index, line.Mnemonic)
+			}
 			continue
 		}
-		seen[v.Mnemonic] = true
-		m, err := f.archivedMnemonic(ctx, order.ID, v.Mnemonic)
+		seen[line.Mnemonic] = line.words
+		m, err := f.archivedMnemonic(ctx, order.ID, line.words)
 		if err != nil {
 			return certificate.Receipt{}, err
 		}
-		receipt.Mnemonics = append(receipt.Mnemonics, certificate.ReceiptMnemonic{ID: m.ID, From: m.From, To: m.To, Digest: certificate.Hash(m.Sealing.Digest)})
+		receipt.Mnemonics = append(receipt.Mnemonics, certificate.ReceiptMnemonic{ID: m.ID, From: m.From, To: m.To, Digest: line.words.Digest})
 	}
 	slices.SortFunc(receipt.Mnemonics, func(a, b certificate.ReceiptMnemonic) int {
 		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.ID, b.ID))

@@ -29,8 +29,11 @@ type Request struct {
 	Plan              []eth.Gwei        `json:"plan_gwei"`
 	Keystore          string            `json:"keystore"` // pbkdf2, scrypt or none
 	Labels            map[string]string `json:"labels,omitempty"`
-	From              uint32            `json:"from"`
-	To                uint32            `json:"to"` // one past the last index
+	// Settings, where it is given, is the digest of the settings that the
+	// requester saw: under any other the generator refuses.
+	Settings record.Digest `json:"settings_digest,omitzero"`
+	From     uint32        `json:"from"`
+	To       uint32        `json:"to"` // one past the last index
 }
 
 // Answer is what the generator returns for a Request: the receipt, signed.
@@ -57,7 +60,7 @@ func ParseRequest(data []byte) (Range, error) {
 	if q.WithdrawalAddress == (eth.Address{}) {
 		return Range{}, fmt.Errorf("%w: it has no withdrawal address", ErrOrder)
 	}
-	o := record.Order{ID: q.Order, Network: q.Network, Count: q.Count, Plan: q.Plan, Keystore: q.Keystore, Labels: q.Labels,
+	o := record.Order{ID: q.Order, Network: q.Network, Count: q.Count, Plan: q.Plan, Keystore: q.Keystore, Labels: q.Labels, Settings: q.Settings,
 		Credentials: eth.ExecutionCredentials(q.WithdrawalAddress, q.Compounding)}
 	if err := record.CheckID(o.ID); err != nil {
 		return Range{}, fmt.Errorf("%w: %w", ErrOrder, err)
@@ -70,7 +73,7 @@ func Class(err error) string {
 	switch {
 	case errors.Is(err, ErrOrder):
 		return "refused"
-	case errors.Is(err, ErrTampered):
+	case errors.Is(err, ErrTampered), errors.Is(err, record.ErrCorrupt):
 		return "tampered"
 	case errors.Is(err, record.ErrConflict):
 		return "conflict"

@@ -78,17 +78,17 @@ func (r *run) newWords(ctx context.Context) (*words, error) {
 	if err := r.archive(ctx, MnemonicObject(r.order.ID, id), object); err != nil {
 		return nil, err
 	}
+	recipients, err := certificate.RecipientsDigest(sealingRef(m.Sealing).Recipients)
+	if err != nil {
+		return nil, err
+	}
+	ref := certificate.MnemonicRef{ID: id, Digest: certificate.Hash(m.Sealing.Digest), Recipients: recipients}
+	r.archived[id] = ref
 	maker, err := keygen.NewMaker(seed)
 	if err != nil {
 		return nil, err
 	}
-	r.archived[id] = m.Sealing.Digest
-	recipients, err := certificate.RecipientsDigest(sealingRef(m.Sealing).Recipients)
-	if err != nil {
-		maker.Wipe()
-		return nil, err
-	}
-	return &words{id, certificate.MnemonicRef{ID: id, Digest: certificate.Hash(m.Sealing.Digest), Recipients: recipients}, maker}, nil
+	return &words{id, ref, maker}, nil
 }
 
 // seedOf derives the seed from the very words that are about to be sealed,
@@ -151,32 +151,46 @@ func sealingRef(s record.Sealing) certificate.SealingRef {
 // an invocation.
 func (r *run) mnemonicArchived(ctx context.Context, b record.Birth, ref certificate.MnemonicRef) error {
 	r.mu.Lock()
-	digest, ok := r.archived[ref.ID]
+	seen, ok := r.archived[ref.ID]
 	r.mu.Unlock()
 	if !ok {
-		m, err := r.archivedMnemonic(ctx, b.Order, ref.ID)
-		if err != nil {
-			return err
+		if _, err := r.archivedMnemonic(ctx, b.Order, ref); err != nil {
+			return fmt.Errorf("index %d: %w", b.Index, err)
 		}
-		digest = m.Sealing.Digest
 		r.mu.Lock()
-		r.archived[ref.ID] = digest
+		r.archived[ref.ID] = ref
 		r.mu.Unlock()
+		return nil
 	}
-	if digest != record.Digest(ref.Digest) {
-		return fmt.Errorf("%w: mnemonic %s in the archive is not the one that index %d was certified with", ErrTampered, ref.ID, b.Index)
+	if seen != ref {
+		return fmt.Errorf("%w: index %d was certified with another sealing of mnemonic %s", ErrTampered, b.Index, ref.ID)
 	}
 	return nil
 }
 
-func (f *Flow) archivedMnemonic(ctx context.Context, order, id string) (record.Mnemonic, error) {
-	object, err := f.Archive.Get(ctx, MnemonicObject(order, id))
+// archivedMnemonic reads a mnemonic from the archive and refuses it unless it
+// is the one that a certificate names.
+func (f *Flow) archivedMnemonic(ctx context.Context, order string, ref certificate.MnemonicRef) (record.Mnemonic, error) {
+	object, err := f.Archive.Get(ctx, MnemonicObject(order, ref.ID))
 	if err != nil {
-		return record.Mnemonic{}, fmt.Errorf("couldn't find mnemonic %s in the archive: %w", id, err)
+		return record.Mnemonic{}, fmt.Errorf("couldn't find mnemonic %s in the archive: %w", ref.ID, err)
 	}
 	m, err := record.DecodeMnemonic(object)
 	if err != nil {
-		return record.Mnemonic{}, fmt.Errorf("couldn't read mnemonic %s from the archive: %w", id, err)
+		return record.Mnemonic{}, fmt.Errorf("couldn't read mnemonic %s from the archive: %w", ref.ID, err)
 	}
-	return m, nil
+	return m, Descends(m, order, ref)
+}
+
+// Descends refuses a sealed mnemonic that is not the one a certificate of the
+// order names: its id, its sealing, and whom it was sealed to.
+func Descends(m record.Mnemonic, order string, ref certificate.MnemonicRef) error {
+	recipients, err := certificate.RecipientsDigest(sealingRef(m.Sealing).Recipients)
+	if err != nil {
+		return err
+	}
+	if m.ID != ref.ID || m.Order != order || certificate.Hash(m.Sealing.Digest) != ref.Digest || recipients != ref.Recipients {
+		return fmt.Errorf("%w: mnemonic %s is not the one that was certified", ErrTampered, ref.ID)
+	}
+	return nil
 }

@@ -5,8 +5,9 @@
 //
 // It promises that what Reader yields was listed in a receipt and certified
 // by keys that the trust file accepts, agrees with its certificate in every
-// field, and is complete when the iteration ends without an error. It trusts
-// the trust file, and nothing in the file it reads.
+// field, and is all that the receipt lists when the iteration ends without an
+// error. It trusts the trust file, and nothing in the file it reads; what no
+// signature covers (docs/formats/bundle.md) it passes on as it is.
 package bundle
 
 import (
@@ -29,11 +30,11 @@ const Schema = "stakeseal/bundle/v1"
 // ErrFormat says that a file is no bundle, or not a whole one.
 var ErrFormat = errors.New("not a whole bundle")
 
-// maxHead bounds the first line, which holds the receipt of the largest
-// order; maxLine any other.
+// maxHead bounds the first line in bytes: a receipt has up to 64 MiB, an
+// order record.MaxRecord. maxLine bounds any other.
 const (
-	maxHead = 512 << 20
-	maxLine = 1 << 20
+	maxHead = 64<<20 + record.MaxRecord + 1<<10
+	maxLine = record.MaxRecord
 )
 
 // head is the first line. The receipt comes first so that every later line is
@@ -101,11 +102,12 @@ type Reader struct {
 
 	lines *bufio.Reader
 	trust birth.Verifier
+	words map[string]certificate.MnemonicRef // what certificates must say of each mnemonic
 }
 
 // Open reads the head and the mnemonics and verifies them against trust.
 func Open(r io.Reader, trust birth.Verifier) (*Reader, error) {
-	b := &Reader{lines: bufio.NewReaderSize(r, 1<<16), trust: trust}
+	b := &Reader{lines: bufio.NewReaderSize(r, 1<<16), trust: trust, words: map[string]certificate.MnemonicRef{}}
 	first, err := b.line(maxHead)
 	if err != nil {
 		return nil, err
@@ -116,6 +118,11 @@ func Open(r io.Reader, trust birth.Verifier) (*Reader, error) {
 	if err := decoder.Decode(&h); err != nil || h.Schema != Schema {
 		return nil, fmt.Errorf("%w: its first line is not a head of %s", ErrFormat, Schema)
 	}
+	// One head has one form: encoding/json alone would take keys given twice,
+	// of which another reader takes the other.
+	if again, err := json.Marshal(h); err != nil || !bytes.Equal(again, first) {
+		return nil, fmt.Errorf("%w: its first line is not in the one form that heads are written in", ErrFormat)
+	}
 	if b.Order, err = record.DecodeOrder(h.Order); err != nil {
 		return nil, fmt.Errorf("%w: its order: %w", ErrFormat, err)
 	}
@@ -123,9 +130,8 @@ func Open(r io.Reader, trust birth.Verifier) (*Reader, error) {
 	if b.Receipt, err = trust.VerifyReceipt(h.Receipt); err != nil {
 		return nil, fmt.Errorf("the bundle's receipt: %w", err)
 	}
-	if b.Receipt.OrderDigest != certificate.Hash(b.Order.Digest()) || b.Receipt.Order != b.Order.ID ||
-		b.Receipt.SettingsDigest != certificate.Hash(b.Order.Settings) || !b.Receipt.Time.Equal(b.Order.Created) {
-		return nil, fmt.Errorf("%w: the bundle's order is not the one its receipt is of", birth.ErrTampered)
+	if err := birth.Lists(b.Receipt.Receipt, b.Order); err != nil {
+		return nil, err
 	}
 	for _, want := range b.Receipt.Mnemonics {
 		line, err := b.line(maxLine)
@@ -140,13 +146,19 @@ func Open(r io.Reader, trust birth.Verifier) (*Reader, error) {
 			certificate.Hash(m.Sealing.Digest) != want.Digest {
 			return nil, fmt.Errorf("%w: mnemonic %s is not the one in the receipt", birth.ErrTampered, want.ID)
 		}
+		ref, err := mnemonicRef(m)
+		if err != nil {
+			return nil, fmt.Errorf("%w: mnemonic %s: %w", ErrFormat, want.ID, err)
+		}
 		b.Mnemonics = append(b.Mnemonics, m)
+		b.words[m.ID] = ref
 	}
 	return b, nil
 }
 
 // Births yields every validator of the receipt, verified, in the order of
-// their indexes. It can be ranged over once.
+// their indexes, and ends with the first error. It reads on in the file, so it
+// can be ranged over once.
 func (b *Reader) Births() iter.Seq2[record.Birth, error] {
 	return func(yield func(record.Birth, error) bool) {
 		for _, want := range b.Receipt.Validators {
@@ -155,8 +167,11 @@ func (b *Reader) Births() iter.Seq2[record.Birth, error] {
 				return
 			}
 		}
-		if _, err := b.lines.ReadByte(); !errors.Is(err, io.EOF) {
+		switch _, err := b.lines.ReadByte(); {
+		case err == nil:
 			yield(record.Birth{}, fmt.Errorf("%w: something follows its last validator", ErrFormat))
+		case !errors.Is(err, io.EOF):
+			yield(record.Birth{}, fmt.Errorf("couldn't read the bundle: %w", err))
 		}
 	}
 }
@@ -181,15 +196,31 @@ func (b *Reader) next(want certificate.ReceiptValidator) (record.Birth, error) {
 	if err != nil {
 		return record.Birth{}, err
 	}
-	if listed != want || v.OrderDigest != b.Receipt.OrderDigest {
+	if listed != want {
 		return record.Birth{}, fmt.Errorf("%w: index %d is not the validator in the receipt", birth.ErrTampered, want.Index)
 	}
-	for _, m := range b.Mnemonics {
-		if m.ID == born.Mnemonic && certificate.Hash(m.Sealing.Digest) != v.Mnemonic.Digest {
-			return record.Birth{}, fmt.Errorf("%w: index %d was certified with another sealing of mnemonic %s", birth.ErrTampered, want.Index, m.ID)
-		}
+	if v.NetworkDigest != b.Receipt.NetworkDigest {
+		return record.Birth{}, fmt.Errorf("%w: index %d is of another network than the receipt", birth.ErrTampered, want.Index)
+	}
+	if err := birth.Fills(v.Birth, b.Order); err != nil {
+		return record.Birth{}, err
+	}
+	// The receipt holds the mnemonic's file; for whom that was sealed, only the
+	// certificates of what was derived from it say.
+	if b.words[born.Mnemonic] != v.Mnemonic {
+		return record.Birth{}, fmt.Errorf("%w: index %d was certified with another sealing of mnemonic %s, or for other recipients", birth.ErrTampered, want.Index, born.Mnemonic)
 	}
 	return born, nil
+}
+
+// mnemonicRef is what a certificate says of the mnemonic.
+func mnemonicRef(m record.Mnemonic) (certificate.MnemonicRef, error) {
+	var to []certificate.Recipient
+	for _, r := range m.Sealing.Recipients {
+		to = append(to, certificate.Recipient{Name: r.Name, Key: r.Key})
+	}
+	recipients, err := certificate.RecipientsDigest(to)
+	return certificate.MnemonicRef{ID: m.ID, Digest: certificate.Hash(m.Sealing.Digest), Recipients: recipients}, err
 }
 
 // line reads one line of at most max bytes; a file that ends early, or within

@@ -38,10 +38,12 @@ var ErrRefused = errors.New("the check refused what was made")
 type Checker struct {
 	spec keygen.Spec
 
-	mu     sync.Mutex
-	opened bool                  // one keystore was opened with its password
-	seen   map[string]struct{}   // salts, IVs and uuids must never repeat
-	index  map[eth.Pubkey]uint32 // nor pubkeys
+	first    sync.Once // one keystore is opened with its password
+	firstErr error
+
+	mu    sync.Mutex
+	seen  map[string]struct{}   // salts, IVs and uuids must never repeat
+	index map[eth.Pubkey]uint32 // nor pubkeys
 }
 
 // NewChecker returns a checker of what spec asks for.
@@ -173,25 +175,24 @@ func (c *Checker) fresh(m *keygen.Made, values ...string) error {
 }
 
 // openOne opens the first keystore of the invocation with its password, KDF
-// and all.
+// and all. Every other batch waits for it: nothing is sealed before the first
+// keystore was seen to open.
 func (c *Checker) openOne(ctx context.Context, made []*keygen.Made) error {
 	if c.spec.KDF == keygen.None || len(made) == 0 {
 		return nil
 	}
-	c.mu.Lock()
-	first := !c.opened
-	c.opened = true
-	c.mu.Unlock()
-	if !first {
-		return nil
-	}
-	got, err := keystore.Open(ctx, made[0].Keystore, made[0].Password)
+	c.first.Do(func() { c.firstErr = opens(ctx, made[0]) })
+	return c.firstErr
+}
+
+func opens(ctx context.Context, m *keygen.Made) error {
+	got, err := keystore.Open(ctx, m.Keystore, m.Password)
 	if err != nil {
-		return fmt.Errorf("the keystore of index %d does not open: %w", made[0].Index, err)
+		return fmt.Errorf("the keystore of index %d does not open: %w", m.Index, err)
 	}
 	defer got.Wipe()
-	if !got.Equal(made[0].Secret) {
-		return fmt.Errorf("the keystore of index %d opens to another secret", made[0].Index)
+	if !got.Equal(m.Secret) {
+		return fmt.Errorf("the keystore of index %d opens to another secret", m.Index)
 	}
 	return nil
 }

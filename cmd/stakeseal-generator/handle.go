@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 
 	"github.com/stakeseal/stakeseal/birth"
-	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/internal/runtimeapi"
 )
 
@@ -25,16 +24,16 @@ func answer(ctx context.Context, flow *birth.Flow, event []byte) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	var listed []certificate.ReceiptValidator
+	var lines []birth.Line
 	for b, err := range flow.Run(ctx, r) {
 		if err != nil {
 			return nil, err
 		}
-		line, err := birth.Listed(b)
+		line, err := b.Line()
 		if err != nil {
 			return nil, err
 		}
-		listed = append(listed, line)
+		lines = append(lines, line)
 	}
-	return flow.Receipt(ctx, r, listed)
+	return flow.Receipt(ctx, r, lines)
 }

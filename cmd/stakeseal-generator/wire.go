@@ -21,6 +21,10 @@ type store interface {
 	record.Archive
 }
 
+// writers is how many births wait for the parent's disk at once: enough to
+// keep two cores busy while a slow disk syncs, a few megabytes at most.
+const writers = 64
+
 // wire builds the flow that the settings ask for. The settings are read here,
 // once, and nothing but them decides where anything goes.
 func wire(settings fs.FS, records store, now func() time.Time, workers int) (*birth.Flow, error) {
@@ -62,7 +66,7 @@ func wire(settings fs.FS, records store, now func() time.Time, workers int) (*bi
 		Verifier: &certificate.Trust{Network: g.Network, Addresses: g.Addresses,
 			Keys: []certificate.TrustedKey{{Name: "self", Key: key}}},
 		Maker: certificate.Maker{BinaryDigest: binary, SettingsDigest: g.Digest, Version: build.Version, Commit: build.Commit()},
-		Store: records, Archive: records, Now: now, Workers: workers,
+		Store: records, Archive: records, Now: now, Workers: workers, Writers: writers,
 	}, nil
 }
 

@@ -2,6 +2,9 @@ package process
 
 import (
 	"fmt"
+	"math"
+	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +18,27 @@ func Seal() error {
 	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("couldn't make the process undumpable: %w", err)
+	}
+	return keepDescriptors()
+}
+
+// keepDescriptors marks every descriptor but the standard three to be closed
+// when a program is started. Go does so with its own; those that this process
+// inherited, a shell's redirection of an identity file say, would go on to
+// the generator.
+func keepDescriptors() error {
+	if unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return nil
+	}
+	// Before Linux 5.11, one by one.
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("couldn't list open descriptors: %w", err)
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
 	}
 	return nil
 }
