@@ -14,9 +14,9 @@ import (
 )
 
 // BenchmarkFlow is an order of b.N validators without keystores, through the
-// real stores, in one process: with the connection that joins the generator
-// to its parent and without. It is what profiles are taken from; `make bench`
-// has the figures, of the real programs.
+// real stores, in one process: without the connection that joins the
+// generator to its parent, and with it. It is what profiles are taken from;
+// `make bench` has the figures, of the real programs.
 func BenchmarkFlow(b *testing.B) {
 	for _, joined := range []bool{false, true} {
 		for _, writers := range []int{1, 64} {
@@ -56,7 +56,7 @@ func join(b *testing.B, h *house) {
 	served := make(chan error, 1)
 	go func() { served <- parent.Serve(conn, ports.Handler()) }()
 	b.Cleanup(func() { end.Close(); conn.Close(); <-served })
-	remote := parent.Together(parent.Client(end))
+	remote := &parent.Store{HTTP: parent.Client(end)}
 	h.flow.Store, h.flow.Archive = remote, remote
 }
 

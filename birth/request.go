@@ -73,7 +73,7 @@ func Class(err error) string {
 	switch {
 	case errors.Is(err, ErrOrder):
 		return "refused"
-	case errors.Is(err, ErrTampered), errors.Is(err, record.ErrCorrupt):
+	case errors.Is(err, ErrTampered), errors.Is(err, record.ErrCorrupt), errors.Is(err, record.ErrFormat):
 		return "tampered"
 	case errors.Is(err, record.ErrConflict):
 		return "conflict"

@@ -172,8 +172,11 @@ func (r *run) mnemonicArchived(ctx context.Context, b record.Birth, ref certific
 // is the one that a certificate names.
 func (f *Flow) archivedMnemonic(ctx context.Context, order string, ref certificate.MnemonicRef) (record.Mnemonic, error) {
 	object, err := f.Archive.Get(ctx, MnemonicObject(order, ref.ID))
+	if errors.Is(err, record.ErrNotFound) { // it was there before anything was derived from it
+		return record.Mnemonic{}, fmt.Errorf("%w: mnemonic %s has gone from the archive", ErrTampered, ref.ID)
+	}
 	if err != nil {
-		return record.Mnemonic{}, fmt.Errorf("couldn't find mnemonic %s in the archive: %w", ref.ID, err)
+		return record.Mnemonic{}, fmt.Errorf("couldn't read mnemonic %s from the archive: %w", ref.ID, err)
 	}
 	m, err := record.DecodeMnemonic(object)
 	if err != nil {

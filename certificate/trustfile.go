@@ -27,11 +27,11 @@ const (
 // decimal digits that YAML reads as a number, or a "revoked:" without a value
 // that it reads as false, would change the verdict in silence.
 type trustDoc struct {
-	Version   *number    `yaml:"version"`
-	Network   netDoc     `yaml:"network"`
-	Addresses addressDoc `yaml:"withdrawal_addresses"`
-	Keys      []keyDoc   `yaml:"certifying_keys"`
-	Releases  []relDoc   `yaml:"releases"`
+	Version   *number     `yaml:"version"`
+	Network   NetworkYAML `yaml:"network"`
+	Addresses addressDoc  `yaml:"withdrawal_addresses"`
+	Keys      []keyDoc    `yaml:"certifying_keys"`
+	Releases  []relDoc    `yaml:"releases"`
 }
 
 type keyDoc struct {
@@ -78,11 +78,7 @@ type (
 		value uint64
 		line  int
 	}
-	yesNo  struct{ value bool } // true or false
-	netDoc struct {             // a name, or a mapping of parameters
-		network eth.Network
-		line    int
-	}
+	yesNo      struct{ value bool } // true or false
 	addressDoc []namedWord
 	namedWord  struct {
 		name    string
@@ -157,14 +153,19 @@ func (a *addressDoc) UnmarshalYAML(n ast.Node) error {
 	return nil
 }
 
-func (d *netDoc) UnmarshalYAML(n ast.Node) error {
-	d.line = lineOf(n)
+// NetworkYAML is a network as a settings file writes it (docs/formats/trust.md,
+// Network parameters): the name of a known one, or the mapping of a custom
+// one's parameters. Its Name is empty while the file has not named it.
+type NetworkYAML struct{ eth.Network }
+
+// UnmarshalYAML reads either form.
+func (d *NetworkYAML) UnmarshalYAML(n ast.Node) error {
 	if s, ok := n.(*ast.StringNode); ok {
 		known, found := eth.LookupNetwork(s.Value)
 		if !found {
-			return lineError(d.line, fmt.Errorf("unknown network %q: a custom one needs its parameters", clip(s.Value)))
+			return lineError(lineOf(n), fmt.Errorf("unknown network %q: a custom one needs its parameters", clip(s.Value)))
 		}
-		d.network = known
+		d.Network = known
 		return nil
 	}
 	var c customNet
@@ -173,9 +174,9 @@ func (d *netDoc) UnmarshalYAML(n ast.Node) error {
 	}
 	network, err := c.network()
 	if err != nil {
-		return lineError(d.line, fmt.Errorf("network: %w", err))
+		return lineError(lineOf(n), fmt.Errorf("network: %w", err))
 	}
-	d.network = network
+	d.Network = network
 	return nil
 }
 
@@ -226,24 +227,17 @@ func ParseTrust(data []byte) (*Trust, error) {
 }
 
 func parseTrust(data []byte) (*Trust, error) {
-	if len(data) > maxTrustFile {
-		return nil, fmt.Errorf("%d bytes, more than %d", len(data), maxTrustFile)
-	}
-	body, err := trustBody(data)
-	if err != nil {
-		return nil, err
-	}
 	var doc trustDoc
-	if err := yaml.NodeToValue(body, &doc, yaml.Strict()); err != nil {
-		return nil, yamlError(err)
+	if err := DecodeYAML(data, &doc); err != nil {
+		return nil, err
 	}
 	if doc.Version == nil || doc.Version.value != trustVersion {
 		return nil, fmt.Errorf("no \"version: %d\", the one this program reads", trustVersion)
 	}
-	if doc.Network.line == 0 {
+	if doc.Network.Name == "" {
 		return nil, errors.New("no network")
 	}
-	t := &Trust{Network: doc.Network.network, Addresses: make(map[string]eth.Address, len(doc.Addresses))}
+	t := &Trust{Network: doc.Network.Network, Addresses: make(map[string]eth.Address, len(doc.Addresses))}
 	for _, a := range doc.Addresses {
 		if _, taken := t.Addresses[a.name]; taken {
 			return nil, lineError(a.address.line, fmt.Errorf("address name %q twice", clip(a.name)))
@@ -277,9 +271,11 @@ func parseTrust(data []byte) (*Trust, error) {
 		if err := rel.Settings.UnmarshalText([]byte(r.Settings.value)); err != nil {
 			return nil, lineError(r.Settings.line, fmt.Errorf("release %q: settings: %w", clip(r.Name.value), err))
 		}
-		if rel.Validity, err = r.Validity.parse(); err != nil {
+		v, err := r.Validity.parse()
+		if err != nil {
 			return nil, err
 		}
+		rel.Validity = v
 		t.Releases = append(t.Releases, rel)
 	}
 	return t, t.check()
@@ -304,6 +300,23 @@ func (w word) time() (time.Time, error) {
 		return time.Time{}, lineError(w.line, fmt.Errorf("time %q is not like 2026-01-31T00:00:00Z", clip(w.value)))
 	}
 	return t, nil
+}
+
+// DecodeYAML reads a settings file into a struct, as strictly as a trust file
+// (docs/formats/trust.md, Strictness) except for the kinds of values, which
+// are up to the struct's types. The error is one line.
+func DecodeYAML(data []byte, into any) error {
+	if len(data) > maxTrustFile {
+		return fmt.Errorf("%d bytes, more than %d", len(data), maxTrustFile)
+	}
+	body, err := trustBody(data)
+	if err != nil {
+		return err
+	}
+	if err := yaml.NodeToValue(body, into, yaml.Strict()); err != nil {
+		return yamlError(err)
+	}
+	return nil
 }
 
 // trustBody parses the YAML and refuses what the format does not need, and a

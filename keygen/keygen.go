@@ -147,6 +147,11 @@ func (m *Maker) derive(spec Spec, index uint32) (*Made, error) {
 	if spec.BLS {
 		v.Credentials = eth.BLSCredentials(withdrawal.Pubkey())
 	}
+	// Credentials that nobody filled in are 0x00 with the hash of no key:
+	// what is deposited to them is lost.
+	if _, ok := v.Credentials.Address(); !ok && !spec.BLS && len(spec.Plan) > 0 {
+		return nil, fmt.Errorf("%w: %s name no address", eth.ErrCredentials, v.Credentials)
+	}
 	domain := spec.Network.DepositDomain()
 	for _, amount := range spec.Plan {
 		if err := eth.CheckAmount(spec.Network, v.Credentials, amount); err != nil {

@@ -160,6 +160,9 @@ func (b Birth) Check() error {
 	); err != nil {
 		return err
 	}
+	if isPlain(b.Certificate) {
+		return nil
+	}
 	stored, err := json.Marshal(b.Certificate)
 	if err != nil {
 		return bad("certificate is not JSON: %w", err)
@@ -229,7 +232,7 @@ func (e Event) Check() error {
 }
 
 func checkTime(what string, t time.Time) error {
-	if t.IsZero() || t.Year() > 9999 || t != Time(t) {
+	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 || t != Time(t) {
 		return bad("%s %s is not a time in UTC and whole seconds", what, t)
 	}
 	return nil
@@ -242,14 +245,18 @@ func checkASCII(what, s string, max int) error {
 			return bad("%s %q is not printable ASCII", what, clip(s))
 		}
 	}
-	return checkText(what, s, 1, max)
+	return checkLength(what, s, 1, max)
+}
+
+func checkLength(what, s string, min, max int) error {
+	return when(len(s) < min || len(s) > max, "%s %q has %d bytes, not %d to %d", what, clip(s), len(s), min, max)
 }
 
 // checkText takes one line of UTF-8: invalid bytes would be replaced in JSON,
 // control characters would rule the terminal that shows them.
 func checkText(what, s string, min, max int) error {
 	return first(
-		when(len(s) < min || len(s) > max, "%s %q has %d bytes, not %d to %d", what, clip(s), len(s), min, max),
+		checkLength(what, s, min, max),
 		when(!utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }), "%s %q is not one line of printable text", what, clip(s)),
 	)
 }

@@ -3,9 +3,7 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -13,7 +11,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/seal"
 )
 
 // GeneratorFile is the name of the maker's settings in its package or home.
@@ -45,23 +45,31 @@ type Ref struct{ Scheme, Rest string }
 func (r Ref) String() string { return r.Scheme + ":" + r.Rest }
 
 type generatorYAML struct {
-	Version     int               `yaml:"version"`
-	Network     Network           `yaml:"network"`
-	Addresses   map[string]string `yaml:"withdrawal_addresses"`
-	Approvers   []string          `yaml:"approvers"`
-	MaxPerOrder *uint32           `yaml:"max_validators_per_order"`
-	Keystore    string            `yaml:"keystore"`
-	Recipients  string            `yaml:"recipients"`
+	Version     number                  `yaml:"version"`
+	Network     certificate.NetworkYAML `yaml:"network"`
+	Addresses   addresses               `yaml:"withdrawal_addresses"`
+	Approvers   []text                  `yaml:"approvers"`
+	MaxPerOrder *number                 `yaml:"max_validators_per_order"`
+	Keystore    *text                   `yaml:"keystore"`
+	Recipients  *text                   `yaml:"recipients"`
 	SealTo      struct {
-		Signing  []string `yaml:"signing"`
-		Recovery []string `yaml:"recovery"`
+		Signing  []text `yaml:"signing"`
+		Recovery []text `yaml:"recovery"`
 	} `yaml:"seal_to"`
-	Certifier string `yaml:"certifier"`
-	Store     string `yaml:"store"`
-	Archive   string `yaml:"archive"`
+	Certifier text `yaml:"certifier"`
+	Store     text `yaml:"store"`
+	Archive   text `yaml:"archive"`
 }
 
-var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+// maxOrder bounds max_validators_per_order: the receipt of a larger order
+// would outgrow what a receipt may have, and that shows only after all
+// its keys were made.
+const maxOrder = 100_000
+
+var (
+	nameRule   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	schemeRule = regexp.MustCompile(`^[a-z][a-z0-9]{0,31}$`)
+)
 
 // CheckName refuses what cannot name a recipient, an address or a signer: the
 // name becomes part of a file name and of a line in a sealed secret.
@@ -87,103 +95,106 @@ func LoadGenerator(fsys fs.FS) (*Generator, error) {
 		return nil, err
 	}
 	var y generatorYAML
-	if err := decodeStrict(GeneratorFile, data, &y); err != nil {
+	if err := decode(GeneratorFile, data, &y); err != nil {
 		return nil, err
 	}
-	g, err := y.check()
+	g, folder, err := y.check()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrSettings, GeneratorFile, err)
 	}
 	files := map[string][]byte{GeneratorFile: data}
-	folder := path.Clean(y.Recipients)
-	read := func(names []string) (list []RecipientFile, err error) {
-		for _, name := range names {
-			file := path.Join(folder, name+".txt")
-			if files[file], err = readFile(fsys, file); err != nil {
+	for _, list := range [][]RecipientFile{g.Signing, g.Recovery} {
+		for i := range list {
+			file := path.Join(folder, list[i].Name+".txt")
+			if list[i].Data, err = readFile(fsys, file); err != nil {
 				return nil, err
 			}
-			list = append(list, RecipientFile{name, files[file]})
+			files[file] = list[i].Data
 		}
-		return list, nil
-	}
-	if g.Signing, err = read(y.SealTo.Signing); err != nil {
-		return nil, err
-	}
-	if g.Recovery, err = read(y.SealTo.Recovery); err != nil {
-		return nil, err
 	}
 	g.Digest = digestFiles(files)
 	return g, nil
 }
 
-func (y *generatorYAML) check() (*Generator, error) {
+// check returns the settings, recipients without their files, and the folder
+// of those.
+func (y *generatorYAML) check() (g *Generator, folder string, err error) {
+	refuse := func(format string, args ...any) (*Generator, string, error) {
+		return nil, "", fmt.Errorf(format, args...)
+	}
 	if y.Version != 1 {
-		return nil, fmt.Errorf("version is %d, this program reads 1", y.Version)
+		return refuse("version is %d, this program reads 1", y.Version)
 	}
 	if y.Network.Name == "" {
-		return nil, errors.New("network is missing")
+		return refuse("network is missing")
 	}
 	if len(y.Approvers) > 0 {
-		return nil, errors.New("approvers are named, and this version cannot check approvals yet: leave the list empty")
+		return refuse("approvers are named, and this version cannot check approvals yet: leave the list empty")
 	}
-	g := &Generator{Network: y.Network.Network, Addresses: map[string]eth.Address{}, MaxPerOrder: 1000, Keystore: "pbkdf2"}
+	g = &Generator{Network: y.Network.Network, Addresses: y.Addresses, MaxPerOrder: 1000, Keystore: "pbkdf2"}
 	if len(y.Addresses) == 0 {
-		return nil, errors.New("withdrawal_addresses names no address")
+		return refuse("withdrawal_addresses names no address")
 	}
-	for name, text := range y.Addresses {
-		if err := CheckName("address", name); err != nil {
-			return nil, err
+	if n := y.MaxPerOrder; n != nil {
+		if *n == 0 || *n > maxOrder {
+			return refuse("max_validators_per_order is %d: use 1 to %d", *n, maxOrder)
 		}
-		address, err := eth.ParseAddress(text)
-		if err != nil {
-			return nil, fmt.Errorf("withdrawal_addresses: %s: %w", name, err)
-		}
-		g.Addresses[name] = address
+		g.MaxPerOrder = uint32(*n)
 	}
-	if y.MaxPerOrder != nil {
-		g.MaxPerOrder = *y.MaxPerOrder
+	if y.Keystore != nil {
+		g.Keystore = string(*y.Keystore)
 	}
-	if g.MaxPerOrder == 0 || g.MaxPerOrder > 1<<20 {
-		return nil, fmt.Errorf("max_validators_per_order is %d: use 1 to %d", g.MaxPerOrder, 1<<20)
+	if !slices.Contains([]string{"pbkdf2", "scrypt", "none"}, g.Keystore) {
+		return refuse("keystore is %q: use pbkdf2, scrypt or none", clip(g.Keystore))
 	}
-	switch y.Keystore {
-	case "":
-	case "pbkdf2", "scrypt", "none":
-		g.Keystore = y.Keystore
-	default:
-		return nil, fmt.Errorf("keystore is %q: use pbkdf2, scrypt or none", clip(y.Keystore))
+	folder = "recipients"
+	if y.Recipients != nil {
+		folder = strings.TrimSuffix(string(*y.Recipients), "/")
 	}
-	if y.Recipients == "" {
-		y.Recipients = "recipients/"
+	if !fs.ValidPath(folder) || strings.Contains(folder, `\`) {
+		return refuse("recipients is %q: use a folder beside generator.yaml, such as recipients/", clip(folder))
 	}
-	if !fs.ValidPath(path.Clean(y.Recipients)) {
-		return nil, fmt.Errorf("recipients is %q: use a folder beside generator.yaml", clip(y.Recipients))
+	if g.Signing, err = recipientNames("signing", y.SealTo.Signing, nil); err != nil {
+		return nil, "", err
 	}
-	for purpose, names := range map[string][]string{"signing": y.SealTo.Signing, "recovery": y.SealTo.Recovery} {
-		if len(names) == 0 {
-			return nil, fmt.Errorf("seal_to: %s names no recipient", purpose)
-		}
-		for _, name := range names {
-			if err := CheckName("recipient", name); err != nil {
-				return nil, err
-			}
-			if purpose == "signing" && slices.Contains(y.SealTo.Recovery, name) {
-				return nil, fmt.Errorf("seal_to: %q is named for signing and for recovery: who signs must not be able to open a mnemonic", name)
-			}
-		}
+	if g.Recovery, err = recipientNames("recovery", y.SealTo.Recovery, g.Signing); err != nil {
+		return nil, "", err
 	}
 	for _, ref := range []struct {
 		key  string
-		text string
+		text text
 		into *Ref
 	}{{"certifier", y.Certifier, &g.Certifier}, {"store", y.Store, &g.Store}, {"archive", y.Archive, &g.Archive}} {
-		scheme, rest, ok := strings.Cut(ref.text, ":")
-		if !ok || scheme == "" || rest == "" {
-			return nil, fmt.Errorf("%s is %q: write it as PREFIX:PLACE, such as file:certifier.key, sqlite:records.db or dir:bundles/", ref.key, clip(ref.text))
+		scheme, rest, _ := strings.Cut(string(ref.text), ":")
+		if !schemeRule.MatchString(scheme) || rest == "" || rest != strings.TrimSpace(rest) {
+			return refuse("%s is %q: write it as PREFIX:PLACE, such as file:certifier.key, sqlite:records.db or dir:bundles/", ref.key, clip(string(ref.text)))
 		}
 		*ref.into = Ref{scheme, rest}
 	}
-	return g, nil
+	return g, folder, nil
+}
+
+func recipientNames(purpose string, names []text, signing []RecipientFile) (list []RecipientFile, err error) {
+	if len(names) == 0 || len(names) > seal.MaxRecipients {
+		return nil, fmt.Errorf("seal_to: %s names %d recipients: use 1 to %d", purpose, len(names), seal.MaxRecipients)
+	}
+	named := func(name string) func(RecipientFile) bool {
+		return func(r RecipientFile) bool { return r.Name == name }
+	}
+	for _, n := range names {
+		name := string(n)
+		if err := CheckName("recipient", name); err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(list, named(name)) {
+			return nil, fmt.Errorf("seal_to: %s names %q twice", purpose, name)
+		}
+		if slices.ContainsFunc(signing, named(name)) {
+			return nil, fmt.Errorf("seal_to: %q is named for signing and for recovery: who signs must not be able to open a mnemonic", name)
+		}
+		list = append(list, RecipientFile{Name: name})
+	}
+	return list, nil
 }
 
 // AddressName returns the name under which the settings allow an address.
@@ -194,22 +205,6 @@ func (g *Generator) AddressName(a eth.Address) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-func readFile(fsys fs.FS, name string) ([]byte, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read settings: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("couldn't read settings: %w", err)
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrSettings, name, maxFile)
-	}
-	return data, nil
 }
 
 // digestFiles is the settings digest: sha256 over, for each file in the order

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net/url"
 	"slices"
-	"strings"
 )
 
 // HomeFile is the name of the operator's settings in a home.
@@ -14,9 +13,9 @@ const HomeFile = "home.yaml"
 
 // Home is what this operator uses.
 type Home struct {
-	Generator string   `yaml:"generator"` // local
-	Signers   []string `yaml:"signers"`   // the signers that exist
-	Beacon    []string `yaml:"beacon"`    // beacon nodes, URLs
+	Generator string   // local
+	Signers   []string // the signers that exist
+	Beacon    []string // beacon nodes, URLs
 }
 
 // LoadHome reads home.yaml from the root of fsys.
@@ -26,19 +25,28 @@ func LoadHome(fsys fs.FS) (*Home, error) {
 		return nil, err
 	}
 	var y struct {
-		Version int `yaml:"version"`
-		Home    `yaml:",inline"`
+		Version   number `yaml:"version"`
+		Generator text   `yaml:"generator"`
+		Signers   []text `yaml:"signers"`
+		Beacon    []text `yaml:"beacon"`
 	}
-	if err := decodeStrict(HomeFile, data, &y); err != nil {
+	if err := decode(HomeFile, data, &y); err != nil {
 		return nil, err
 	}
-	if err := y.check(y.Version); err != nil {
+	h := &Home{Generator: string(y.Generator)}
+	for _, signer := range y.Signers {
+		h.Signers = append(h.Signers, string(signer))
+	}
+	for _, node := range y.Beacon {
+		h.Beacon = append(h.Beacon, string(node))
+	}
+	if err := h.check(uint64(y.Version)); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrSettings, HomeFile, err)
 	}
-	return &y.Home, nil
+	return h, nil
 }
 
-func (h *Home) check(version int) error {
+func (h *Home) check(version uint64) error {
 	if version != 1 {
 		return fmt.Errorf("version is %d, this program reads 1", version)
 	}
@@ -53,14 +61,26 @@ func (h *Home) check(version int) error {
 			return fmt.Errorf("signer %q is named twice", signer)
 		}
 	}
-	for _, text := range h.Beacon {
-		u, err := url.Parse(text)
-		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			return errors.New("beacon: each node is an http:// or https:// URL")
+	for i, text := range h.Beacon {
+		if err := checkBeacon(text); err != nil {
+			return fmt.Errorf("beacon: node %d: %w", i+1, err)
 		}
-		if u.User != nil || strings.Contains(u.RawQuery, "key") {
-			return errors.New("beacon: a URL in home.yaml must not carry a password or key; secrets do not belong in settings")
+		if slices.Contains(h.Beacon[:i], text) {
+			return fmt.Errorf("beacon: node %d is named twice", i+1)
 		}
+	}
+	return nil
+}
+
+// checkBeacon never repeats the URL, nor url.Parse's errors, which do: a
+// password may stand in it.
+func checkBeacon(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return errors.New("it is no http:// or https:// URL")
+	}
+	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return errors.New("a URL in home.yaml has no user, password, ? or # part: secrets do not belong in settings")
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 // program says itself which kinds it knows. Lists that cannot be sealed to,
 // and a key that stands in both, are ErrSettings.
 func (g *Generator) SealTo(parse func(file []byte) (seal.Recipient, error)) (signing, recovery *seal.Recipients, err error) {
-	owner := map[string]string{}
+	signs := map[string]string{} // key to name
 	list := func(purpose seal.Purpose, files []RecipientFile) (*seal.Recipients, error) {
 		var named []seal.Named
 		for _, f := range files {
@@ -18,10 +18,12 @@ func (g *Generator) SealTo(parse func(file []byte) (seal.Recipient, error)) (sig
 			if err != nil {
 				return nil, fmt.Errorf("%w: recipient %s: %w", ErrSettings, f.Name, err)
 			}
-			if other, ok := owner[r.String()]; ok && purpose == seal.Recovery {
+			if other, ok := signs[r.String()]; ok && purpose == seal.Recovery {
 				return nil, fmt.Errorf("%w: recipients %s and %s are one key: who signs must not be able to open a mnemonic", ErrSettings, other, f.Name)
 			}
-			owner[r.String()] = f.Name
+			if purpose == seal.Signing {
+				signs[r.String()] = f.Name
+			}
 			named = append(named, seal.Named{Name: f.Name, Recipient: r})
 		}
 		to, err := seal.NewRecipients(purpose, named...)

@@ -163,10 +163,12 @@ func (c *pluginCall) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 }
 
 // environment is what plugins need to reach a device, a PIN dialogue or an
-// agent. LD_PRELOAD and its like are not among it, nor is the caller's PATH.
+// agent. LD_PRELOAD and its like are not among it, nor is the caller's PATH:
+// TPM2TOOLS_TCTI names a library to load, PCSCLITE_CSOCK_NAME a socket that
+// gets the PIN. A plugin that needs one is given as a script that sets it.
 func environment() []string {
 	env := []string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
-	for _, name := range []string{"HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TERM", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DBUS_SESSION_BUS_ADDRESS", "PCSCLITE_CSOCK_NAME", "TPM2TOOLS_TCTI"} {
+	for _, name := range []string{"HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TERM", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DBUS_SESSION_BUS_ADDRESS"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
 		}

@@ -140,7 +140,9 @@ func TestPluginEnvironment(t *testing.T) {
 	t.Setenv("STAKESEAL_CANARY", "canary")
 	t.Setenv("LD_PRELOAD", "")
 	t.Setenv("PATH", "/canary-path:"+os.Getenv("PATH"))
-	t.Setenv("PCSCLITE_CSOCK_NAME", "/run/x")
+	t.Setenv("PCSCLITE_CSOCK_NAME", "/canary-socket")
+	t.Setenv("TPM2TOOLS_TCTI", "/canary-library.so")
+	t.Setenv("XDG_RUNTIME_DIR", "/run/x")
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -150,10 +152,10 @@ func TestPluginEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = unseal.NewOpener(ids...).Open(t.Context(), sealed(t, id.Recipient().String()), binding)
-	if err == nil || !strings.Contains(err.Error(), "PCSCLITE_CSOCK_NAME=/run/x") {
+	if err == nil || !strings.Contains(err.Error(), "XDG_RUNTIME_DIR=/run/x") {
 		t.Fatalf("got %v", err)
 	}
-	for _, bad := range []string{"canary", "LD_PRELOAD"} {
+	for _, bad := range []string{"canary", "LD_PRELOAD", "PCSCLITE", "TPM2TOOLS"} {
 		if strings.Contains(err.Error(), bad) {
 			t.Errorf("the plugin sees %s: %v", bad, err)
 		}

@@ -16,9 +16,13 @@ import (
 	"github.com/stakeseal/stakeseal/record"
 )
 
-// maxObject bounds one record or archive object on the wire, bytes. A receipt
-// of the largest order is the largest.
-const maxObject = 512 << 20
+// Bounds on the wire, bytes. Records have record.MaxRecord. Of the archive's
+// objects receipts are the largest, with up to 64 MiB.
+const (
+	maxObject  = 65 << 20
+	maxRow     = record.MaxRecord + 1<<10
+	maxMessage = 4 << 10
+)
 
 // Store is the child's end: the ports of the generator over the inherited
 // connection. It keeps nothing.
@@ -33,12 +37,16 @@ var (
 )
 
 // kinds are the sentinels that cross the wire, by name.
-var kinds = map[string]error{
-	"not found": record.ErrNotFound,
-	"exists":    record.ErrExists,
-	"conflict":  record.ErrConflict,
-	"stale":     record.ErrStale,
-	"corrupt":   record.ErrCorrupt,
+var kinds = []struct {
+	name string
+	err  error
+}{
+	{"not found", record.ErrNotFound},
+	{"exists", record.ErrExists},
+	{"conflict", record.ErrConflict},
+	{"stale", record.ErrStale},
+	{"corrupt", record.ErrCorrupt},
+	{"format", record.ErrFormat},
 }
 
 // remoteError is a port's error as the parent told it.
@@ -64,7 +72,7 @@ func (s *Store) call(ctx context.Context, path string, query url.Values, body []
 	}
 	defer response.Body.Close()
 	var told wireError
-	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&told); err != nil || told.Message == "" {
+	if err := json.NewDecoder(io.LimitReader(response.Body, 16*maxMessage)).Decode(&told); err != nil || told.Message == "" {
 		return nil, fmt.Errorf("the store answered %s", response.Status)
 	}
 	return nil, told.error()
@@ -75,17 +83,27 @@ type wireError struct {
 	Message string `json:"message"`
 }
 
-func (w wireError) error() error { return &remoteError{kinds[w.Kind], w.Message} }
+func (w wireError) error() error {
+	for _, k := range kinds {
+		if k.name == w.Kind {
+			return &remoteError{k.err, w.Message}
+		}
+	}
+	return &remoteError{nil, w.Message}
+}
 
-func (s *Store) ask(ctx context.Context, path string, query url.Values, body []byte) ([]byte, error) {
+func (s *Store) ask(ctx context.Context, path string, query url.Values, body []byte, max int64) ([]byte, error) {
 	response, err := s.call(ctx, path, query, body)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxObject))
+	answer, err := io.ReadAll(io.LimitReader(response.Body, max+1))
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read the store's answer: %w", err)
+	}
+	if int64(len(answer)) > max {
+		return nil, fmt.Errorf("couldn't read the store's answer: more than %d bytes", max)
 	}
 	return answer, nil
 }
@@ -96,7 +114,7 @@ func (s *Store) Place(ctx context.Context, o record.Order) (record.Order, error)
 	if err != nil {
 		return record.Order{}, err
 	}
-	answer, err := s.ask(ctx, "/records/place", nil, body)
+	answer, err := s.ask(ctx, "/records/place", nil, body, record.MaxRecord)
 	if err != nil {
 		return record.Order{}, err
 	}
@@ -109,7 +127,7 @@ func (s *Store) PutMnemonic(ctx context.Context, m record.Mnemonic) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.ask(ctx, "/records/mnemonic", nil, body)
+	_, err = s.ask(ctx, "/records/mnemonic", nil, body, 0)
 	return err
 }
 
@@ -119,7 +137,7 @@ func (s *Store) PutBirth(ctx context.Context, b record.Birth) (record.Birth, err
 	if err != nil {
 		return record.Birth{}, err
 	}
-	answer, err := s.ask(ctx, "/records/birth", nil, body)
+	answer, err := s.ask(ctx, "/records/birth", nil, body, record.MaxRecord)
 	if err != nil {
 		return record.Birth{}, err
 	}
@@ -128,7 +146,7 @@ func (s *Store) PutBirth(ctx context.Context, b record.Birth) (record.Birth, err
 
 // Order implements record.Reader.
 func (s *Store) Order(ctx context.Context, id string) (record.Order, error) {
-	answer, err := s.ask(ctx, "/records/order", url.Values{"id": {id}}, nil)
+	answer, err := s.ask(ctx, "/records/order", url.Values{"id": {id}}, nil, record.MaxRecord)
 	if err != nil {
 		return record.Order{}, err
 	}
@@ -137,7 +155,7 @@ func (s *Store) Order(ctx context.Context, id string) (record.Order, error) {
 
 // Birth implements record.Reader.
 func (s *Store) Birth(ctx context.Context, pubkey eth.Pubkey) (record.Birth, error) {
-	answer, err := s.ask(ctx, "/records/read-birth", url.Values{"pubkey": {pubkey.Hex()}}, nil)
+	answer, err := s.ask(ctx, "/records/read-birth", url.Values{"pubkey": {pubkey.Hex()}}, nil, record.MaxRecord)
 	if err != nil {
 		return record.Birth{}, err
 	}
@@ -147,9 +165,9 @@ func (s *Store) Birth(ctx context.Context, pubkey eth.Pubkey) (record.Birth, err
 // row is one line of a validators answer. The last line has End, so that an
 // answer that was cut is never taken for a short one.
 type row struct {
-	Validator *record.Validator `json:"validator,omitempty"`
-	Error     *wireError        `json:"error,omitempty"`
-	End       bool              `json:"end,omitempty"`
+	Validator json.RawMessage `json:"validator,omitempty"`
+	Error     *wireError      `json:"error,omitempty"`
+	End       bool            `json:"end,omitempty"`
 }
 
 // Validators implements record.Reader.
@@ -162,39 +180,51 @@ func (s *Store) Validators(ctx context.Context, q record.Query) iter.Seq2[record
 			return
 		}
 		defer response.Body.Close()
-		lines := json.NewDecoder(bufio.NewReader(response.Body))
-		for {
-			var r row
-			switch err := lines.Decode(&r); {
-			case errors.Is(err, io.EOF):
-				fail(errors.New("the store's list was cut short"))
-				return
-			case err != nil:
-				fail(fmt.Errorf("couldn't read the store's list: %w", err))
-				return
-			case r.Error != nil:
-				fail(r.Error.error())
-				return
-			case r.End:
-				return
-			case r.Validator == nil:
-				fail(errors.New("couldn't read the store's list: an empty row"))
+		lines := bufio.NewScanner(response.Body)
+		lines.Buffer(nil, maxRow)
+		for lines.Scan() {
+			// What has arrived already would make a list look whole that its
+			// caller gave up on.
+			if err := ctx.Err(); err != nil {
+				fail(err)
 				return
 			}
-			if !yield(*r.Validator, nil) {
+			var r row
+			if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+				fail(fmt.Errorf("couldn't read the store's list: %w", err))
+				return
+			}
+			if r.Error != nil {
+				fail(r.Error.error())
+				return
+			}
+			if r.End {
+				return
+			}
+			v, err := record.DecodeValidator(r.Validator)
+			if err != nil {
+				fail(fmt.Errorf("couldn't read the store's list: %w", err))
+				return
+			}
+			if !yield(v, nil) {
 				return
 			}
 		}
+		if err := lines.Err(); err != nil {
+			fail(fmt.Errorf("couldn't read the store's list: %w", err))
+			return
+		}
+		fail(errors.New("the store's list was cut short"))
 	}
 }
 
 // Put implements record.Archive.
 func (s *Store) Put(ctx context.Context, name string, data []byte) error {
-	_, err := s.ask(ctx, "/archive/put", url.Values{"name": {name}}, data)
+	_, err := s.ask(ctx, "/archive/put", url.Values{"name": {name}}, data, 0)
 	return err
 }
 
 // Get implements record.Archive.
 func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
-	return s.ask(ctx, "/archive/get", url.Values{"name": {name}}, nil)
+	return s.ask(ctx, "/archive/get", url.Values{"name": {name}}, nil, maxObject)
 }

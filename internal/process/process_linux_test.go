@@ -43,7 +43,9 @@ func standIn(role string, args []string) {
 		err := unix.Getrlimit(unix.RLIMIT_CORE, &limit)
 		dumpable, errno := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 		raised := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20})
-		fmt.Printf("core %d/%d dumpable %d raised %t errors %v %v\n", limit.Cur, limit.Max, dumpable, raised == nil, err, errno)
+		inherited, err3 := unix.FcntlInt(3, unix.F_GETFD, 0) // what target left there
+		fmt.Printf("core %d/%d dumpable %d raised %t passed on %t errors %v %v %v\n", limit.Cur, limit.Max, dumpable, raised == nil,
+			inherited&unix.FD_CLOEXEC == 0, err, errno, err3)
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "looker": // another process of the same user
 		for _, name := range []string{"environ", "mem", "maps"} {
@@ -175,6 +177,12 @@ func target(t *testing.T, program, mode string, user *syscall.SysProcAttr) (int,
 	t.Helper()
 	cmd := exec.Command(program, "stand-in", "target", mode)
 	cmd.SysProcAttr = user
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	cmd.ExtraFiles = []*os.File{null}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -195,8 +203,9 @@ func target(t *testing.T, program, mode string, user *syscall.SysProcAttr) (int,
 	return cmd.Process.Pid, said
 }
 
-// TestSeal: no core file, not to be raised again by an ordinary user, and no
-// other process of that user reads its memory or attaches to it.
+// TestSeal: no core file, not to be raised again by an ordinary user; no
+// other process of that user reads its memory or attaches to it; and a
+// descriptor that was inherited goes no further.
 func TestSeal(t *testing.T) {
 	program := self(t)
 	var user *syscall.SysProcAttr
@@ -233,7 +242,7 @@ func TestSeal(t *testing.T) {
 		return strings.TrimSpace(string(out))
 	}
 	sealed, said := target(t, program, "sealed", user)
-	if said != "core 0/0 dumpable 0 raised false errors <nil> <nil>\n" {
+	if said != "core 0/0 dumpable 0 raised false passed on false errors <nil> <nil> <nil>\n" {
 		t.Errorf("the sealed process says %q", said)
 	}
 	if got := look(sealed); got != "environ=false mem=false maps=false attach= false" {
@@ -242,7 +251,7 @@ func TestSeal(t *testing.T) {
 	// The control: what is not sealed is open. (Yama may forbid mem and
 	// attach, never environ.)
 	open, said := target(t, program, "open", user)
-	if !strings.Contains(said, "dumpable 1") {
+	if !strings.Contains(said, "dumpable 1") || !strings.Contains(said, "passed on true") {
 		t.Errorf("the open process says %q", said)
 	}
 	if got := look(open); !strings.HasPrefix(got, "environ=true") {

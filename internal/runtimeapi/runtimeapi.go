@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -26,9 +27,14 @@ const (
 	functionARN  = "Lambda-Runtime-Invoked-Function-Arn"
 	errorTypeKey = "Lambda-Runtime-Function-Error-Type"
 
-	maxEvent  = 6 << 20 // bytes, what Lambda takes and returns in one synchronous call
-	maxAnswer = 64 << 20
+	maxEvent  = 6 << 20  // bytes, what Lambda takes in one synchronous call
+	maxAnswer = 64 << 20 // bytes; Lambda itself takes 6 MB and says 413 to more
+
+	maxMessage = 16 << 10 // bytes of an error's message that are kept
 )
+
+// errTooLarge says that the runtime does not take an answer of that size.
+var errTooLarge = errors.New("the answer is larger than the runtime takes")
 
 // Invocation is one event to answer.
 type Invocation struct {
@@ -53,7 +59,9 @@ type Client struct {
 	Base string // such as http://127.0.0.1:9001
 }
 
-// Next waits for an invocation. io.EOF means that the other end has gone.
+// Next waits for an invocation, without a timeout of its own: on Lambda the
+// process may be frozen meanwhile. An error ends the loop: the other end has
+// gone, or is no runtime.
 func (c *Client) Next(ctx context.Context) (Invocation, error) {
 	response, err := c.do(ctx, http.MethodGet, "/invocation/next", nil, nil)
 	if err != nil {
@@ -86,12 +94,18 @@ func (c *Client) Next(ctx context.Context) (Invocation, error) {
 
 // Respond answers an invocation.
 func (c *Client) Respond(ctx context.Context, id string, answer []byte) error {
-	return c.post(ctx, "/invocation/"+id+"/response", answer, nil)
+	if len(answer) > maxAnswer {
+		return errTooLarge
+	}
+	if answer == nil {
+		answer = []byte{}
+	}
+	return c.post(ctx, "/invocation/"+url.PathEscape(id)+"/response", answer, nil)
 }
 
 // Fail answers an invocation with an error.
 func (c *Client) Fail(ctx context.Context, id string, f *Failure) error {
-	return c.fail(ctx, "/invocation/"+id+"/error", f)
+	return c.fail(ctx, "/invocation/"+url.PathEscape(id)+"/error", f)
 }
 
 // FailInit says that the program cannot take invocations at all.
@@ -114,7 +128,11 @@ func (c *Client) post(ctx context.Context, path string, body []byte, header http
 	}
 	defer response.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<16))
-	if response.StatusCode != http.StatusAccepted {
+	switch response.StatusCode {
+	case http.StatusAccepted:
+	case http.StatusRequestEntityTooLarge:
+		return errTooLarge
+	default:
 		return fmt.Errorf("the runtime answered %s to %s", response.Status, path)
 	}
 	return nil
@@ -128,6 +146,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, heade
 	for key, values := range header {
 		request.Header[key] = values
 	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	response, err := c.HTTP.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't reach the runtime: %w", err)
@@ -138,8 +159,11 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, heade
 // Serve takes invocations one after the other and answers each with what
 // handle returns, until ctx ends or the other end goes. A Failure goes out as
 // it is; of any other error only the message does, under the class "error".
-// A panic in handle ends the program, without a word about its values: see
-// the callers' GOTRACEBACK.
+// An answer that is too large for the runtime goes out as such an error, so
+// that its caller learns more than that the function is gone.
+// A panic in handle is not recovered: it ends the program, without a word
+// about its values (see the callers' GOTRACEBACK), and the runtime sees the
+// function go.
 func (c *Client) Serve(ctx context.Context, handle func(context.Context, Invocation) ([]byte, error)) error {
 	for {
 		inv, err := c.Next(ctx)
@@ -161,7 +185,9 @@ func (c *Client) one(ctx context.Context, inv Invocation, handle func(context.Co
 	}
 	answer, err := handle(work, inv)
 	if err == nil {
-		return c.Respond(ctx, inv.ID, answer)
+		if err = c.Respond(ctx, inv.ID, answer); !errors.Is(err, errTooLarge) {
+			return err
+		}
 	}
 	var failure *Failure
 	if !errors.As(err, &failure) {

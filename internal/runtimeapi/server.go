@@ -64,7 +64,13 @@ func (s *Server) Invoke(ctx context.Context, inv Invocation) ([]byte, error) {
 	case <-c.done:
 		return c.answer, c.err
 	case <-s.gone:
-		return nil, s.ended()
+		// It may have answered and then gone.
+		select {
+		case <-c.done:
+			return c.answer, c.err
+		default:
+			return nil, s.ended()
+		}
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -96,6 +102,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 func (s *Server) next(w http.ResponseWriter, r *http.Request) {
 	select {
 	case c := <-s.waiting:
+		if r.Context().Err() != nil {
+			// Both happened at once, and whoever asked is no longer there.
+			c.end(nil, ErrGone)
+			return
+		}
 		s.mu.Lock()
 		s.open[c.ID] = c
 		s.mu.Unlock()
@@ -112,26 +123,48 @@ func (s *Server) next(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// end gives the call its outcome. Whoever took it out of waiting or open is
+// the only one to call it.
+func (c *call) end(answer []byte, err error) {
+	c.answer, c.err = answer, err
+	close(c.done)
+}
+
 func (s *Server) finish(w http.ResponseWriter, r *http.Request, failed bool) {
+	id := r.PathValue("id")
 	s.mu.Lock()
-	c := s.open[r.PathValue("id")]
-	delete(s.open, r.PathValue("id"))
+	_, ok := s.open[id]
 	s.mu.Unlock()
-	if c == nil {
-		http.Error(w, "no such invocation", http.StatusBadRequest)
+	if !ok {
+		reply(w, http.StatusBadRequest, &Failure{"InvalidRequestID", "no such invocation"})
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAnswer))
-	switch {
-	case err != nil:
-		c.err = fmt.Errorf("couldn't read the generator's answer: %w", err)
-	case failed:
-		c.err = parseFailure(body)
-	default:
-		c.answer = body
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxAnswer+1))
+	if err != nil {
+		// Cut short: the function has gone, or will answer again.
+		reply(w, http.StatusBadRequest, &Failure{"InvalidRequest", "the answer was cut short"})
+		return
 	}
-	close(c.done)
-	w.WriteHeader(http.StatusAccepted)
+	if len(body) > maxAnswer {
+		// The invocation stays open: the function may still say that it failed.
+		_, _ = io.Copy(io.Discard, r.Body)
+		reply(w, http.StatusRequestEntityTooLarge, &Failure{"RequestEntityTooLarge", "the answer is too large"})
+		return
+	}
+	s.mu.Lock()
+	c := s.open[id]
+	delete(s.open, id)
+	s.mu.Unlock()
+	switch {
+	case c == nil:
+		reply(w, http.StatusBadRequest, &Failure{"InvalidRequestID", "the invocation has its answer"})
+		return
+	case failed:
+		c.end(nil, parseFailure(body))
+	default:
+		c.end(body, nil)
+	}
+	reply(w, http.StatusAccepted, nil)
 }
 
 func (s *Server) initError(w http.ResponseWriter, r *http.Request) {
@@ -141,13 +174,27 @@ func (s *Server) initError(w http.ResponseWriter, r *http.Request) {
 		s.init = parseFailure(body)
 		s.mu.Unlock()
 	}
-	w.WriteHeader(http.StatusAccepted)
+	reply(w, http.StatusAccepted, nil)
+}
+
+// reply writes what Lambda writes: a status, and a small JSON object.
+func reply(w http.ResponseWriter, status int, f *Failure) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if f != nil {
+		_ = json.NewEncoder(w).Encode(f)
+		return
+	}
+	_, _ = io.WriteString(w, `{"status":"OK"}`+"\n")
 }
 
 func parseFailure(body []byte) error {
 	var f Failure
 	if err := json.Unmarshal(body, &f); err != nil || f.Message == "" {
 		return errors.New("the generator failed and its error could not be read")
+	}
+	if len(f.Message) > maxMessage {
+		f.Message = f.Message[:maxMessage] + "..."
 	}
 	return &f
 }
