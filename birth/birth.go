@@ -116,7 +116,8 @@ func (f *Flow) Run(ctx context.Context, r Range) iter.Seq2[Born, error] {
 // certificate verified.
 type Born struct {
 	record.Birth
-	words certificate.MnemonicRef // as certified
+	words  certificate.MnemonicRef // as certified
+	digest certificate.Hash        // of the certificate
 }
 
 // run is one invocation's state.
@@ -424,7 +425,7 @@ func (r *run) settle(ctx context.Context, index uint32, owner record.Birth) (Bor
 	if err := r.archive(ctx, BirthObject(owner.Order, owner.Index), object); err != nil {
 		return Born{}, err
 	}
-	return Born{owner, verified.Mnemonic}, nil
+	return Born{owner, verified.Mnemonic, verified.Digest}, nil
 }
 
 // archive puts an object if its name is free and in any case reads it back.

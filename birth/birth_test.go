@@ -93,11 +93,7 @@ func run(ctx context.Context, flow *birth.Flow, r birth.Range) (disclosed []reco
 			return disclosed, nil, err
 		}
 		disclosed = append(disclosed, b.Birth)
-		line, err := b.Line()
-		if err != nil {
-			return disclosed, nil, err
-		}
-		lines = append(lines, line)
+		lines = append(lines, b.Line())
 	}
 	receipt, err = flow.Receipt(ctx, r, lines)
 	return disclosed, receipt, err

@@ -153,15 +153,16 @@ type Line struct {
 }
 
 // Line returns the birth's line of a receipt.
-func (b Born) Line() (Line, error) {
-	v, err := Listed(b.Birth)
-	return Line{v, b.words}, err
-}
+func (b Born) Line() Line { return Line{line(b.Birth, b.digest), b.words} }
 
 // Listed is how a receipt lists a birth.
 func Listed(b record.Birth) (certificate.ReceiptValidator, error) {
 	digest, err := certificate.Digest(b.Certificate)
-	return certificate.ReceiptValidator{Index: b.Index, Pubkey: b.Pubkey, Mnemonic: b.Mnemonic, Certificate: digest}, err
+	return line(b, digest), err
+}
+
+func line(b record.Birth, digest certificate.Hash) certificate.ReceiptValidator {
+	return certificate.ReceiptValidator{Index: b.Index, Pubkey: b.Pubkey, Mnemonic: b.Mnemonic, Certificate: digest}
 }
 
 // Receipt signs the list of a range's validators, which Run must have

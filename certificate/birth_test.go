@@ -40,7 +40,11 @@ func TestBirthVerifies(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if want := (&Verified{b, "generator-2026", "v0-1-0", "acme-cold"}); !reflect.DeepEqual(v, want) {
+				digest, err := Digest(env)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := (&Verified{b, "generator-2026", "v0-1-0", "acme-cold", digest}); !reflect.DeepEqual(v, want) {
 					t.Fatalf("got %+v, want %+v", v, want)
 				}
 			}

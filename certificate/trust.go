@@ -1,6 +1,7 @@
 package certificate
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,6 +52,7 @@ type Verified struct {
 	Key         string // name of the certifying key, the first in the envelope that counts
 	Release     string // name of the release; "": the trust file names none, so nothing is known of the maker
 	AddressName string // name of the withdrawal address
+	Digest      Hash   // as Digest gives it, which receipts name
 }
 
 // VerifiedReceipt is a receipt that a trust file agrees with. It names no
@@ -81,7 +83,7 @@ func (t *Trust) VerifyBirth(envelope []byte) (*Verified, error) {
 			return nil, fmt.Errorf("%w: deposit %d: %w", ErrMismatch, i, err)
 		}
 	}
-	v := &Verified{Birth: b}
+	v := &Verified{Birth: b, Digest: sha256.Sum256(payload)}
 	if v.AddressName, err = t.addressName(b.Credentials); err != nil {
 		return nil, err
 	}

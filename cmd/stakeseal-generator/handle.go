@@ -29,11 +29,7 @@ func answer(ctx context.Context, flow *birth.Flow, event []byte) ([]byte, error)
 		if err != nil {
 			return nil, err
 		}
-		line, err := b.Line()
-		if err != nil {
-			return nil, err
-		}
-		lines = append(lines, line)
+		lines = append(lines, b.Line())
 	}
 	return flow.Receipt(ctx, r, lines)
 }

@@ -75,6 +75,9 @@ func run(args, environ []string, wrap func(store) store) error {
 		return err
 	}
 	debug.SetGCPercent(garbagePercent)
+	// With scrypt each worker holds 256 MiB. As much again for one more is
+	// room for what lies between them; beyond it pages go back to the system.
+	debug.SetMemoryLimit(int64(workers+1) * 256 << 20)
 	conn, err := parent.Inherited(connection)
 	if err != nil {
 		return err
@@ -87,7 +90,13 @@ func run(args, environ []string, wrap func(store) store) error {
 	if wrap != nil {
 		records = wrap(records)
 	}
-	flow, err := wire(os.DirFS("."), records, time.Now, workers)
+	// A root, not a folder: a link in it that leads out is not followed.
+	settings, err := os.OpenRoot(".")
+	if err != nil {
+		return fmt.Errorf("couldn't open the settings' folder: %w", err)
+	}
+	defer settings.Close()
+	flow, err := wire(settings.FS(), records, time.Now, workers)
 	if err != nil {
 		failure := &runtimeapi.Failure{Class: "init", Message: err.Error()}
 		return errors.Join(err, runtime.FailInit(ctx, failure))
