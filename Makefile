@@ -7,7 +7,7 @@ export GOTOOLCHAIN ?= local
 GO ?= go
 TEST_FLAGS ?=
 
-.PHONY: all build demo test check bench fuzz lint race vet vulncheck python clean
+.PHONY: all build demo test check bench fuzz lint race vet vulncheck python emulators clean
 all: build
 
 # build: both programs, and age, which opens sealed files without stakeseal.
@@ -59,12 +59,17 @@ fuzz:
 	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZ_TIME) $$pkg || exit 1; \
 	  done; done
 
-# python: a verifier in Python, written from docs/formats alone, comes to the
-# same verdicts. It installs its one package into build/python.
+# python: what docs/formats say, done in Python: a verifier that comes to the
+# same verdicts, and the steps that open a KMS stanza. It installs its one package into build/python.
 python:
 	python3 -m venv build/python
 	build/python/bin/pip install --quiet cryptography==50.0.2
-	PATH="$(CURDIR)/build/python/bin:$$PATH" STAKESEAL_PYTHON=required $(GO) test -count=1 -run TestPythonVerifier -v ./certificate
+	PATH="$(CURDIR)/build/python/bin:$$PATH" STAKESEAL_PYTHON=required $(GO) test -count=1 -run 'TestPythonVerifier|TestDocumentedScript' ./certificate ./internal/aws/awskmsopen
+
+# emulators: the stores over dynalite (npm) and moto (pip), second opinions of
+# AWS that are not ours. It installs them into build/ and stops them again.
+emulators:
+	bash internal/aws/emulators.sh
 
 clean:
 	rm -rf build
