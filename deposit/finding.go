@@ -76,6 +76,7 @@ const (
 const (
 	Uncertified        Code = "uncertified"
 	CertificateDiffers Code = "certificate-differs"
+	CertificateInvalid Code = "certificate-invalid"
 )
 
 // Against the chain.
@@ -119,7 +120,7 @@ func (f Finding) String() string {
 type Outcome string
 
 const (
-	Good    Outcome = "good"    // every check was made, none refuses
+	Good    Outcome = "good"    // every check that was asked for was made, none refuses
 	Refused Outcome = "refused" // at least one finding refuses
 	Unknown Outcome = "unknown" // a source could not be asked: never a pass
 )
@@ -135,6 +136,10 @@ type Verdict struct {
 	Total       eth.Gwei    `json:"total_gwei"` // sum of all entries' amounts
 	AsOf        *At         `json:"as_of"`      // null when the chain was not asked, or did not answer
 	Findings    []Finding   `json:"findings"`   // by file and row, then what concerns all
+
+	// NotChecked says in words what could not be checked, and why. Empty in
+	// every good verdict.
+	NotChecked string `json:"not_checked,omitempty"`
 }
 
 // OK reports whether the deposits may be sent. An empty or half-made verdict

@@ -111,6 +111,8 @@ func certified(entries ...Entry) births {
 type chain struct {
 	net       eth.Network
 	states    map[eth.Pubkey]State
+	nodes     []string // nil: one
+	without   []string // those without the queue
 	noPending bool
 	forget    bool
 	err       error
@@ -123,8 +125,12 @@ func (c chain) Known(_ context.Context, pubkeys []eth.Pubkey) (map[eth.Pubkey]St
 			out[p] = c.states[p]
 		}
 	}
+	nodes := c.nodes
+	if nodes == nil {
+		nodes = []string{"one"}
+	}
 	return out, At{Slot: 7, ForkVersion: c.net.GenesisForkVersion, GenesisValidatorsRoot: c.net.GenesisValidatorsRoot,
-		Nodes: []string{"one"}, Pending: !c.noPending}, c.err
+		Nodes: nodes, Pending: !c.noPending, NoPending: c.without}, c.err
 }
 
 // vectors lists the public deposit files, with the network that the folder

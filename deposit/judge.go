@@ -25,6 +25,10 @@ type Judge struct {
 	AllowBad         bool // eth.KnownBad addresses only warn on mainnets too
 	AllowUncertified bool // with Births: a pubkey without a certificate only warns
 
+	// AllowNoQueue: nodes that don't show the queue of pending deposits only
+	// warn on known networks too, all of which have one (Electra).
+	AllowNoQueue bool
+
 	// Plan is the deposit plan wanted for each pubkey, in gwei; empty: any.
 	// The plan of a certificate counts before it.
 	Plan []eth.Gwei
@@ -52,6 +56,7 @@ func (j *Judge) Verdict(ctx context.Context, entries []Entry) (Verdict, error) {
 		Entries: len(entries), Findings: []Finding{},
 	}
 	if err := j.check(entries); err != nil {
+		v.NotChecked = err.Error()
 		return v, err
 	}
 	c := newTrial(j, entries)
@@ -70,6 +75,9 @@ func (j *Judge) Verdict(ctx context.Context, entries []Entry) (Verdict, error) {
 		v.Outcome = Refused
 	case err == nil:
 		v.Outcome = Good
+	}
+	if err != nil {
+		v.NotChecked = err.Error()
 	}
 	return v, err
 }
@@ -170,6 +178,10 @@ func (c *trial) certificates(ctx context.Context) error {
 			return err
 		}
 		known, err := c.Births.Deposits(ctx, g.pubkey)
+		if errors.Is(err, ErrCertificate) {
+			c.each(g, Refuse, CertificateInvalid, "ask whoever keeps the trust file, and compare with another copy; send nothing to it until then", "pubkey %s: %v", g.pubkey.Hex(), err)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%w: of %s: %w", ErrBirths, g.pubkey, err)
 		}
@@ -196,11 +208,12 @@ func (c *trial) found(i int, s Severity, code Code, field, hint, format string, 
 
 // ether is an amount for a message.
 func (c *trial) ether(g eth.Gwei) string {
-	unit := "ETH"
-	if c.Network.Multiplier > 1 {
-		unit = "of the network's coin" // the file counts Multiplier gwei for one of its
-	}
-	return fmt.Sprintf("%d gwei (%s %s)", g, g.Ether(c.Network), unit)
+	return fmt.Sprintf("%d gwei (%s)", g, Coins(c.Network, g))
+}
+
+// Coins is an amount in the network's coin, with the coin's name.
+func Coins(n eth.Network, g eth.Gwei) string {
+	return g.Ether(n) + " " + n.Unit()
 }
 
 // add saturates: a hostile file must not bring a sum back below a bound.

@@ -115,7 +115,7 @@ func TestJudge(t *testing.T) {
 		{name: "another signature than certified", entries: []Entry{noSignature}, change: func(j *Judge) { j.Births = certified(a) }, refuse: sorted(CertificateDiffers, SignatureInvalid)},
 		{name: "another root than certified", entries: []Entry{func() Entry { e := a; e.MessageRoot[3] ^= 8; return e }()}, change: func(j *Judge) { j.Births = certified(a) }, refuse: sorted(CertificateDiffers, MessageRootDiffers)},
 		{name: "nobody asks the chain", entries: []Entry{a}, change: func(j *Judge) { j.Chain = nil }, warn: sorted(ChainNotAsked)},
-		{name: "no queue", entries: []Entry{a}, change: func(j *Judge) { j.Chain = chain{net: hoodi, noPending: true} }, warn: sorted(PendingNotSeen)},
+		{name: "no queue, given up", entries: []Entry{a}, change: func(j *Judge) { j.Chain, j.AllowNoQueue = chain{net: hoodi, noPending: true}, true }, warn: sorted(PendingNotSeen)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			j := good()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/eth/bls"
@@ -47,12 +48,24 @@ func (c *trial) askChain(ctx context.Context) (*At, error) {
 		}
 		c.judgeState(c.byKey[pubkey], state)
 	}
-	if !at.Pending {
-		c.overall = append(c.overall, Finding{
-			Code: PendingNotSeen, Severity: Warn,
-			Message: "no node shows the queue of pending deposits: a foreign deposit that waits there is not noticed",
-			Hint:    "ask a node that has /eth/v1/beacon/states/{state}/pending_deposits (since Electra)",
-		})
+	if at.Pending {
+		return &at, nil
+	}
+	blind := at.NoPending
+	if len(blind) == 0 {
+		blind = at.Nodes
+	}
+	missing := fmt.Sprintf("the queue of pending deposits is not shown by %s: a foreign deposit that waits there is not noticed", strings.Join(blind, ", "))
+	if len(blind) < len(at.Nodes) {
+		missing = fmt.Sprintf("the queue of pending deposits is not shown by %s: that nothing foreign waits there is the word of the others alone", strings.Join(blind, ", "))
+	}
+	c.overall = append(c.overall, Finding{Code: PendingNotSeen, Severity: Warn, Message: missing,
+		Hint: "ask a node that has /eth/v1/beacon/states/{state}/pending_deposits (since Electra)"})
+	// Every known network is past Electra and has the queue: there, a node
+	// without it is old, restricted, or hides it. Of a custom network nothing
+	// is known.
+	if _, known := eth.NetworkByForkVersion(c.Network.GenesisForkVersion); known && !c.AllowNoQueue {
+		return &at, fmt.Errorf("%w: %w: not shown by %s", ErrChain, ErrQueue, strings.Join(blind, ", "))
 	}
 	return &at, nil
 }
@@ -84,7 +97,7 @@ func (c *trial) judgeState(g *group, s State) {
 		return
 	}
 	if g.onward {
-		c.judgeRepeat(g, s.Validator, deposited)
+		c.judgeRepeat(g, s, deposited)
 	}
 }
 
@@ -121,7 +134,8 @@ func (c *trial) judgePending(g *group, s State, ours eth.Credentials, deposited 
 
 // judgeRepeat tells the next stage of a plan from a deposit that was made
 // before.
-func (c *trial) judgeRepeat(g *group, v *Validator, deposited eth.Gwei) {
+func (c *trial) judgeRepeat(g *group, s State, deposited eth.Gwei) {
+	v := s.Validator
 	credentials := c.entries[g.rows[0]].Credentials
 	var slack eth.Gwei
 	if v != nil {
@@ -145,20 +159,38 @@ func (c *trial) judgeRepeat(g *group, v *Validator, deposited eth.Gwei) {
 		}
 		return
 	}
+	whole := holds >= c.Network.MinActivation
 	for _, i := range g.rows {
 		e := &c.entries[i]
 		over := eth.CheckAmount(c.Network, credentials, add(deposited, e.Amount))
 		switch {
+		case s.queued(e):
+			c.found(i, Refuse, AlreadyDeposited, "", "sent again, the stake is paid twice",
+				"was deposited already: this very deposit, signature and all, waits in the queue")
 		case credentials.Kind() != eth.KindCompounding && holds >= c.Network.MinActivation:
 			c.already(i, deposited)
 		case over != nil:
 			c.found(i, Refuse, SumOverCap, fieldAmount, "", "the chain holds %s for this pubkey already; with this deposit: %v", c.ether(deposited), over)
+		case whole && c.signatures[i].ok:
+			// 0x02 credentials hold more than one deposit, so that the cap
+			// does not stop a file that is sent twice. The chain remembers no
+			// signatures; but only a first deposit needs one.
+			c.found(i, Refuse, AlreadyDeposited, "", fmt.Sprintf("sent again, the stake is paid twice; for a top-up on purpose judge it with a plan of what is there and what is added: --plan %s,%s",
+				max(deposited, c.Network.MinDeposit).Ether(c.Network), e.Amount.Ether(c.Network)),
+				"carries the signature of a first deposit, and the chain holds %s for this pubkey already", c.ether(deposited))
 		default:
 			c.found(i, Warn, ChainTopUp, "", "right for a top-up, wrong for a new validator", "the chain holds %s for this pubkey already, and this deposit adds to it", c.ether(deposited))
 		}
 		deposited = add(deposited, e.Amount)
 		holds = add(holds, e.Amount)
 	}
+}
+
+// queued says whether the queue holds this very deposit.
+func (s State) queued(e *Entry) bool {
+	return slices.ContainsFunc(s.Pending, func(p Pending) bool {
+		return p.Credentials == e.Credentials && p.Amount == e.Amount && p.Signature == e.Signature
+	})
 }
 
 func (c *trial) already(i int, deposited eth.Gwei) {

@@ -2,6 +2,9 @@ package deposit_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	. "github.com/stakeseal/stakeseal/deposit"
@@ -12,6 +15,10 @@ func TestJudgeChain(t *testing.T) {
 	a := made(t, hoodi, 1, cold, 32*ether)
 	a1, a31 := made(t, hoodi, 1, cold, ether), made(t, hoodi, 1, cold, 31*ether)
 	a02 := made(t, hoodi, 1, cold02, 32*ether)
+	a02s := made(t, hoodi, 1, cold02, 2*ether)
+	unsigned02 := a02s
+	unsigned02.Signature = eth.Signature{0: 0xc0}
+	unsigned02 = reroot(unsigned02)
 	unsigned := a31
 	unsigned.Signature = eth.Signature{0: 0xc0}
 	unsigned = reroot(unsigned)
@@ -78,7 +85,16 @@ func TestJudgeChain(t *testing.T) {
 
 		{name: "top-up to 32 without a plan", entries: []Entry{a31}, state: validator(cold, PendingInitialized, ether), warn: sorted(ChainTopUp)},
 		{name: "top-up over 32 without a plan", entries: []Entry{a}, state: validator(cold, PendingInitialized, ether), refuse: sorted(SumOverCap)},
-		{name: "compounding top-up", entries: []Entry{a02}, state: validator(cold02, ActiveOngoing, 40*ether), warn: sorted(ChainTopUp)},
+		{name: "compounding, sent again", entries: []Entry{a02}, state: validator(cold02, ActiveOngoing, 32*ether), refuse: sorted(AlreadyDeposited)},
+		{name: "compounding, sent again, penalised", entries: []Entry{a02}, state: validator(cold02, ActiveOngoing, 32*ether-ether/4), refuse: sorted(AlreadyDeposited)},
+		{name: "compounding, sent again, rewarded", entries: []Entry{a02}, state: validator(cold02, ActiveOngoing, 40*ether), refuse: sorted(AlreadyDeposited)},
+		{name: "compounding, sent again, in the queue", entries: []Entry{a02}, state: queued(a02), refuse: sorted(AlreadyDeposited)},
+		{name: "compounding, small, sent again, in the queue", entries: []Entry{a02s}, state: both(validator(cold02, PendingInitialized, ether), queued(a02s)), refuse: sorted(AlreadyDeposited)},
+		{name: "compounding, small, unsigned, sent again, in the queue", entries: []Entry{unsigned02}, state: both(validator(cold02, PendingInitialized, ether), queued(unsigned02)), refuse: sorted(AlreadyDeposited), warn: sorted(SignatureTopUp)},
+		{name: "compounding, another waits in the queue", entries: []Entry{a02s}, state: both(validator(cold02, PendingInitialized, ether), queued(unsigned02)), warn: sorted(ChainTopUp)},
+		{name: "compounding top-up, planned", entries: []Entry{a02s}, state: validator(cold02, ActiveOngoing, 40*ether+5), change: func(j *Judge) { j.Plan = []eth.Gwei{40*ether + 5, 2 * ether} }, note: sorted(ChainNextStage)},
+		{name: "compounding top-up without signature", entries: []Entry{unsigned02}, state: validator(cold02, ActiveOngoing, 40*ether), warn: sorted(ChainTopUp, SignatureTopUp)},
+		{name: "compounding top-up of a part", entries: []Entry{a02s}, state: validator(cold02, PendingInitialized, 30*ether), warn: sorted(ChainTopUp)},
 		{name: "compounding top-up over 2048", entries: []Entry{a02}, state: validator(cold02, ActiveOngoing, 2017*ether), refuse: sorted(SumOverCap)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -96,5 +112,97 @@ func TestJudgeChain(t *testing.T) {
 				t.Errorf("as of %+v", v.AsOf)
 			}
 		})
+	}
+}
+
+// A known network has the queue. A node that doesn't show it leaves the
+// verdict open, whatever another node shows, unless the caller gives it up;
+// what another shows against a deposit counts all the same.
+func TestQueueNotSeen(t *testing.T) {
+	custom := hoodi
+	custom.Name, custom.GenesisForkVersion, custom.HasGenesisValidatorsRoot = "devnet", eth.Version{9, 9, 9, 9}, false
+	named := hoodi
+	named.Name = "mine" // its parameters are hoodi's, its name is the operator's
+	stolen := made(t, hoodi, 1, thief, ether)
+	for _, c := range []struct {
+		name      string
+		net       eth.Network
+		nodes     []string
+		noPending []string
+		allow     bool
+		stolen    bool
+		want      Outcome
+		said      string
+	}{
+		{name: "one node", net: hoodi, nodes: []string{"one"}, noPending: []string{"one"}, want: Unknown, said: "not shown by one: a foreign"},
+		{name: "both", net: hoodi, nodes: []string{"one", "two"}, noPending: []string{"one", "two"}, want: Unknown, said: "not shown by one, two: a foreign"},
+		{name: "one of two", net: hoodi, nodes: []string{"one", "two"}, noPending: []string{"two"}, want: Unknown, said: "not shown by two: that nothing foreign waits there is the word of the others alone"},
+		{name: "one of two, foreign at the other", net: hoodi, nodes: []string{"one", "two"}, noPending: []string{"two"}, stolen: true, want: Refused},
+		{name: "unsaid which", net: hoodi, nodes: []string{"one", "two"}, want: Unknown, said: "not shown by one, two"},
+		{name: "given up", net: hoodi, nodes: []string{"one", "two"}, noPending: []string{"two"}, allow: true, want: Good, said: "not shown by two"},
+		{name: "given up, foreign", net: hoodi, nodes: []string{"one", "two"}, noPending: []string{"two"}, allow: true, stolen: true, want: Refused},
+		{name: "mainnet", net: network("mainnet"), nodes: []string{"one"}, noPending: []string{"one"}, want: Unknown},
+		{name: "custom network", net: custom, nodes: []string{"one"}, noPending: []string{"one"}, want: Good, said: "not shown by one"},
+		{name: "custom name", net: named, nodes: []string{"one"}, noPending: []string{"one"}, want: Unknown},
+	} {
+		e := made(t, c.net, 1, cold, 32*ether)
+		j := good()
+		j.Network, j.AllowNoQueue = c.net, c.allow
+		held := chain{net: c.net, noPending: true, nodes: c.nodes, without: c.noPending, states: map[eth.Pubkey]State{}}
+		if c.stolen {
+			held.states[e.Pubkey] = State{Pending: []Pending{{Credentials: stolen.Credentials, Amount: stolen.Amount, Signature: stolen.Signature}}}
+		}
+		j.Chain = held
+		v, err := j.Verdict(context.Background(), []Entry{e})
+		open := c.want != Good && !c.allow
+		if v.Outcome != c.want || errors.Is(err, ErrQueue) != open || errors.Is(err, ErrChain) != open || (v.NotChecked != "") != open || v.AsOf == nil {
+			t.Errorf("%s: %s, %v, %q", c.name, v.Outcome, err, v.NotChecked)
+		}
+		if got := v.Findings[len(v.Findings)-1]; got.Code != PendingNotSeen || got.Severity != Warn || !strings.Contains(got.Message, c.said) {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+}
+
+// A certificate that doesn't stand refuses, and hides nothing of the rest.
+func TestCertificateInvalid(t *testing.T) {
+	a, b := made(t, hoodi, 1, cold, 32*ether), at(made(t, hoodi, 2, cold, 32*ether), "a.json", 2)
+	j := good()
+	j.Births = revoked{certified(b), a.Pubkey}
+	v, err := j.Verdict(context.Background(), []Entry{a, b})
+	if err != nil || v.Outcome != Refused || v.NotChecked != "" {
+		t.Fatal(v.Outcome, err)
+	}
+	expect(t, v, sorted(CertificateInvalid), nil, nil)
+	if f := v.Findings[0]; f.Row != 1 || f.Pubkey != a.Pubkey || !strings.Contains(f.Message, "its key was revoked") {
+		t.Errorf("%+v", f)
+	}
+	j.AllowUncertified = true
+	if v, _ := j.Verdict(context.Background(), []Entry{a, b}); v.Outcome != Refused {
+		t.Error("allowed:", v.Outcome)
+	}
+}
+
+// revoked is a Births in which one certificate doesn't stand.
+type revoked struct {
+	births
+	pubkey eth.Pubkey
+}
+
+func (r revoked) Deposits(ctx context.Context, p eth.Pubkey) (Known, error) {
+	if p == r.pubkey {
+		return Known{}, fmt.Errorf("%w: its key was revoked", ErrCertificate)
+	}
+	return r.births.Deposits(ctx, p)
+}
+
+func TestCoins(t *testing.T) {
+	for want, n := range map[string]eth.Network{"64 ETH": hoodi, "2 GNO": network("gnosis")} {
+		if got := Coins(n, 64*ether); got != want {
+			t.Errorf("%s: %q, want %q", n.Name, got, want)
+		}
+	}
+	if got := Coins(network("chiado"), ether); got != "0.03125 GNO" {
+		t.Error(got)
 	}
 }

@@ -18,8 +18,17 @@ var (
 	// says nothing about the deposits and is never a pass.
 	ErrChain = errors.New("couldn't learn the chain's state")
 
+	// ErrQueue: a node doesn't show the queue of pending deposits, where a
+	// front-run waits for days. It comes wrapped in ErrChain.
+	ErrQueue = errors.New("the queue of pending deposits was not seen")
+
 	// ErrBirths: the certificates could not be read. Never a pass.
 	ErrBirths = errors.New("couldn't read the birth certificates")
+
+	// ErrCertificate: Births found a certificate for the pubkey, and it does
+	// not stand: revoked, of another key, or not what was certified. The
+	// pubkey's deposits are refused.
+	ErrCertificate = errors.New("the birth certificate doesn't stand")
 
 	// ErrJudge: the Judge's own fields make no sense.
 	ErrJudge = errors.New("couldn't judge deposits")
@@ -31,7 +40,8 @@ var (
 type Births interface {
 	// Deposits returns what was certified for pubkey. For a pubkey without a
 	// certificate it must return the zero Known and no error; an error is
-	// for what could not be read or verified.
+	// for what could not be read, or, wrapping ErrCertificate, for what was
+	// read and does not verify.
 	Deposits(ctx context.Context, pubkey eth.Pubkey) (Known, error)
 }
 
@@ -67,7 +77,9 @@ type At struct {
 	ForkVersion           eth.Version `json:"genesis_fork_version"`
 	GenesisValidatorsRoot eth.Root    `json:"genesis_validators_root"`
 	Nodes                 []string    `json:"nodes"`            // names without credentials; all gave the same answer
-	Pending               bool        `json:"pending_deposits"` // the queue of pending deposits was seen too
+	Pending               bool        `json:"pending_deposits"` // the queue of pending deposits was seen too, at every node
+
+	NoPending []string `json:"nodes_without_pending_deposits,omitempty"` // those of Nodes that did not show it
 }
 
 // State is what the chain knows of one pubkey.

@@ -116,3 +116,12 @@ func (n Network) gweiPerUnit() *big.Int {
 	}
 	return v
 }
+
+// Unit is what amounts of the network are called: GNO on Gnosis chains, where
+// 1 GNO counts as 32, else ETH.
+func (n Network) Unit() string {
+	if n.Multiplier == 32 {
+		return "GNO"
+	}
+	return "ETH"
+}

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stakeseal/stakeseal/certificate"
-	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/record"
 )
 
@@ -62,22 +61,36 @@ func (h *home) knownSigner(name string) error {
 }
 
 func (a *app) assign(ctx context.Context, h *home, s *selection, to string, move bool) error {
-	var list []chosen
+	var list []assigned
 	for c, err := range h.validators(ctx, s) {
 		if err != nil {
 			return err
 		}
-		switch {
-		case c.Signer == to:
-		case c.Signer == "":
-			list = append(list, c)
-		case strings.HasPrefix(c.Signer, "external:"):
-			return fail(exitConflict, "its slashing history is with that software: import it with the key, or leave it there", "%v was handed to %s", c.Pubkey, c.Signer)
-		case !move:
-			return fail(exitConflict, "stop it there first, then add --move", "%v is assigned to %s already", c.Pubkey, c.Signer)
-		default:
-			list = append(list, c)
+		held, err := h.records.Assignment(ctx, c.Pubkey)
+		if err != nil && !errors.Is(err, record.ErrNotFound) {
+			return err
 		}
+		switch {
+		case held.Signer == to:
+			continue
+		case held.Signer == "":
+		case strings.HasPrefix(held.Signer, "external:"):
+			return fail(exitConflict, "its slashing history is with that software: import it with the key, or leave it there", "%v was handed to %s", c.Pubkey, held.Signer)
+		case !move:
+			return fail(exitConflict, "stop it there first, then add --move", "%v is assigned to %s already", c.Pubkey, held.Signer)
+		}
+		list = append(list, assigned{c, held.Epoch})
+	}
+	orders := make([]string, len(list))
+	for i, c := range list {
+		orders[i] = c.Order
+	}
+	outside, why, err := h.outside(ctx, orders)
+	if err != nil {
+		return err
+	}
+	for _, order := range outside {
+		a.say("warning: order %s: %s: where its keys are assigned elsewhere, or were handed to other software, is not known here; a key that signs in two places is slashed", order, why[order])
 	}
 	if move && len(list) > 0 {
 		if err := a.confirm(fmt.Sprintf("Take %d validators to %s? Their former signer must have stopped.", len(list), to)); err != nil {
@@ -88,12 +101,12 @@ func (a *app) assign(ctx context.Context, h *home, s *selection, to string, move
 		if _, _, err := h.born(ctx, c.Pubkey); err != nil {
 			return err
 		}
-		if err := a.assignOne(ctx, h, c.Pubkey, c.Order, to); err != nil {
+		if err := a.assignOne(ctx, h, c, to); err != nil {
 			return err
 		}
 		if a.json {
 			c.Signer = to
-			if err := a.object(toJSON(c)); err != nil {
+			if err := a.object(toJSON(c.chosen)); err != nil {
 				return err
 			}
 		}
@@ -102,17 +115,25 @@ func (a *app) assign(ctx context.Context, h *home, s *selection, to string, move
 	return nil
 }
 
-// assignOne moves an assignment on by one epoch.
-func (a *app) assignOne(ctx context.Context, h *home, pubkey eth.Pubkey, order, to string) error {
-	now, err := h.records.Assignment(ctx, pubkey)
-	if err != nil && !errors.Is(err, record.ErrNotFound) {
+// assigned is a validator with the epoch of the assignment that was looked
+// at: what is decided upon that may only replace that.
+type assigned struct {
+	chosen
+	epoch uint64
+}
+
+// assignOne moves an assignment on by one epoch, if it is still the one that
+// was looked at. An interruption does not part it from its note.
+func (a *app) assignOne(ctx context.Context, h *home, c assigned, to string) error {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	next := record.Assignment{Pubkey: pubkey, Signer: to, Epoch: now.Epoch + 1, Time: record.Time(a.now())}
+	ctx = context.WithoutCancel(ctx)
+	next := record.Assignment{Pubkey: c.Pubkey, Signer: to, Epoch: c.epoch + 1, Time: record.Time(a.now())}
 	if err := h.records.Assign(ctx, next); err != nil {
-		return fmt.Errorf("couldn't assign %v: %w", pubkey, err)
+		return err
 	}
-	return h.note(ctx, record.Event{Time: next.Time, Kind: "assigned", Order: order, Pubkey: pubkey,
+	return h.note(ctx, record.Event{Time: next.Time, Kind: "assigned", Order: c.Order, Pubkey: c.Pubkey,
 		Detail: map[string]string{"signer": to, "epoch": fmt.Sprint(next.Epoch)}})
 }
 

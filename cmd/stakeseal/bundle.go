@@ -78,11 +78,26 @@ func (h *home) receipt(ctx context.Context, id string) (record.Order, *certifica
 	if err != nil {
 		return order, nil, nil, err
 	}
-	receipt, err := h.trust.VerifyReceipt(envelope)
+	receipt, err := h.verifiedReceipt(order, envelope)
+	if err == nil {
+		err = h.sameInArchive(ctx, birth.OrderObject(id), func() ([]byte, error) { return record.EncodeOrder(order) })
+	}
 	if err != nil {
-		return order, nil, nil, fmt.Errorf("the receipt of order %s: %w", id, err)
+		return order, nil, nil, err
 	}
 	return order, receipt, envelope, nil
+}
+
+// verifiedReceipt judges an order's receipt as the archive has it.
+func (h *home) verifiedReceipt(order record.Order, envelope []byte) (*certificate.VerifiedReceipt, error) {
+	receipt, err := h.trust.VerifyReceipt(envelope)
+	if errors.Is(err, certificate.ErrFormat) { // it was well-formed when it was archived
+		return nil, fmt.Errorf("%w: the receipt of order %s: %w", birth.ErrTampered, order.ID, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the receipt of order %s: %w", order.ID, err)
+	}
+	return receipt, birth.Lists(receipt.Receipt, order)
 }
 
 // archived reads a validator's record from the store, and refuses it unless
@@ -97,6 +112,9 @@ func (h *home) archived(ctx context.Context, order string, index uint32, pubkey 
 		return b, err
 	}
 	copy, err := h.archive.Get(ctx, birth.BirthObject(order, index))
+	if errors.Is(err, record.ErrNotFound) {
+		return b, h.unarchived(ctx, order, index, err)
+	}
 	if err != nil {
 		return b, fmt.Errorf("couldn't read index %d from the archive: %w", index, err)
 	}
@@ -114,6 +132,9 @@ func (a *app) bundleExport(ctx context.Context, h *home, id, out string) error {
 	err = a.pack(ctx, h.archive, order, receipt, envelope, out, func(v certificate.ReceiptValidator) (record.Birth, error) {
 		return h.archived(ctx, id, v.Index, v.Pubkey)
 	})
+	if err == nil {
+		err = verifyPacked(out, h.trust)
+	}
 	if err != nil {
 		return err
 	}
@@ -146,6 +167,9 @@ func (a *app) bundleSalvage(ctx context.Context, dir, trustPath, id, out string)
 		return fmt.Errorf("couldn't read the order from the archive: %w", err)
 	}
 	envelope, err := archive.Get(ctx, birth.ReceiptObject(id, 0, order.Count))
+	if errors.Is(err, record.ErrNotFound) {
+		return usage("the receipt lists what a bundle must hold; look for it in another copy of the archive", "the archive %s has no receipt of order %s: it was not finished", dir, id)
+	}
 	if err != nil {
 		return fmt.Errorf("couldn't read the receipt of order %s from the archive: %w", id, err)
 	}
@@ -156,25 +180,41 @@ func (a *app) bundleSalvage(ctx context.Context, dir, trustPath, id, out string)
 	err = a.pack(ctx, archive, order, receipt, envelope, out, func(v certificate.ReceiptValidator) (record.Birth, error) {
 		object, err := archive.Get(ctx, birth.BirthObject(id, v.Index))
 		if err != nil {
-			return record.Birth{}, fmt.Errorf("couldn't read index %d from the archive: %w", v.Index, err)
+			return record.Birth{}, fmt.Errorf("couldn't read index %d from the archive: %w", v.Index, gone(err))
 		}
 		return record.DecodeBirth(object)
 	})
 	if err != nil {
 		return err
 	}
-	// What was packed is judged as a stranger would, from the file.
-	b, close, err := openBundle(out, trust)
+	if err := verifyPacked(out, trust); err != nil {
+		return err
+	}
+	return a.reportBundle(out, id, receipt)
+}
+
+// gone tells that what a receipt lists is missing from what is merely unknown.
+func gone(err error) error {
+	if errors.Is(err, record.ErrNotFound) {
+		return fmt.Errorf("%w: the receipt lists it: %w", birth.ErrTampered, err)
+	}
+	return err
+}
+
+// verifyPacked judges a bundle that was just written as a stranger would, from
+// the file, and removes it if it does not pass.
+func verifyPacked(path string, trust birth.Verifier) error {
+	b, close, err := openBundle(path, trust)
 	if err != nil {
-		return errors.Join(err, os.Remove(out))
+		return errors.Join(err, os.Remove(path))
 	}
 	defer close()
 	for _, err := range b.Births() {
 		if err != nil {
-			return errors.Join(err, os.Remove(out))
+			return errors.Join(err, os.Remove(path))
 		}
 	}
-	return a.reportBundle(out, id, receipt)
+	return nil
 }
 
 // pack writes a bundle: mnemonics from the archive, births from read.
@@ -184,7 +224,7 @@ func (a *app) pack(ctx context.Context, archive record.Archive, order record.Ord
 	for _, m := range receipt.Mnemonics {
 		object, err := archive.Get(ctx, birth.MnemonicObject(order.ID, m.ID))
 		if err != nil {
-			return fmt.Errorf("couldn't read mnemonic %s from the archive: %w", m.ID, err)
+			return fmt.Errorf("couldn't read mnemonic %s from the archive: %w", m.ID, gone(err))
 		}
 		sealed, err := record.DecodeMnemonic(object)
 		if err != nil {
@@ -242,7 +282,7 @@ func (a *app) bundleVerifyVerb() *cobra.Command {
 			defer close()
 			for _, err := range b.Births() {
 				if err != nil {
-					return err
+					return fmt.Errorf("%s: %w", args[0], err)
 				}
 			}
 			return a.reportBundle(args[0], b.Order.ID, b.Receipt)
@@ -307,7 +347,7 @@ func (a *app) bundleImport(ctx context.Context, h *home, path string) error {
 	}
 	for _, err := range check.Births() {
 		if err != nil {
-			return errors.Join(err, close())
+			return errors.Join(fmt.Errorf("%s: %w", path, err), close())
 		}
 	}
 	if err := close(); err != nil {
@@ -344,15 +384,18 @@ func (a *app) bundleImport(ctx context.Context, h *home, path string) error {
 			return err
 		}
 	}
+	// Noted before the first key is there: that its history is unknown here
+	// must not be forgotten with an import that was cut off.
+	if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "imported", Order: b.Order.ID}); err != nil {
+		return err
+	}
 	if err := a.importBirths(ctx, h, b.Births()); err != nil {
 		return err
 	}
 	if err := h.archiveSame(ctx, birth.ReceiptObject(b.Order.ID, b.Receipt.From, b.Receipt.To), b.Envelope); err != nil {
 		return err
 	}
-	if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "imported", Order: b.Order.ID}); err != nil {
-		return err
-	}
+	a.say("what the other home exported, assigned or handed over is not known here: deposit export and keystore export ask for a flag")
 	return a.reportBundle(path, b.Order.ID, b.Receipt)
 }
 

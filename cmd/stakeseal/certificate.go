@@ -178,7 +178,7 @@ func (c *court) printBirth(place string, v *certificate.Verified) error {
 	}
 	var to []string
 	for _, r := range v.Sealing.Recipients {
-		to = append(to, r.Name+" "+short(r.Key))
+		to = append(to, r.Name+" "+keyText(r.Key))
 	}
 	var amounts []eth.Gwei
 	for _, d := range v.Deposits {

@@ -87,10 +87,10 @@ func (a *app) configShow(h *home) error {
 	t.row("largest order", fmt.Sprint(g.MaxPerOrder))
 	t.row("keystore", g.Keystore)
 	for _, r := range list(signing) {
-		t.row("signing keys to", r.Name+"  "+short(r.Key))
+		t.row("signing keys to", r.Name+"  "+keyText(r.Key))
 	}
 	for _, r := range list(recovery) {
-		t.row("mnemonics to", r.Name+"  "+short(r.Key))
+		t.row("mnemonics to", r.Name+"  "+keyText(r.Key))
 	}
 	t.row("certifier", g.Certifier.String())
 	t.row("store", g.Store.String())

@@ -50,6 +50,8 @@ A deposit that was sent twice pays the stake twice. Every deposit given out is
 therefore noted before its file appears, and a second export exits 5 and says
 when and by whom the first was made, unless --again is given. If the command
 dies between the note and the file, the file is missing: --again writes it.
+What another home exported is not known here, so that an order that came from a
+bundle is treated as exported before.
 
 On mainnet each order needs a recovery drill first.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -103,6 +105,10 @@ type export struct {
 	orders []string // of the births, each once
 	past   map[eth.Root]exported
 	files  []exportFile
+
+	// imported are those of the orders that came from a bundle, which says
+	// nothing of the exports of the home that it is from.
+	imported []string
 }
 
 func (a *app) depositExport(ctx context.Context, h *home, s *selection, f exportFlags) error {
@@ -113,6 +119,9 @@ func (a *app) depositExport(ctx context.Context, h *home, s *selection, f export
 	if len(x.births) == 0 {
 		a.say("nothing to export: of %d validators every one was exported before", x.found)
 		return a.reportExport(h, x, nil)
+	}
+	if err := a.finished(ctx, h, x.orders); err != nil {
+		return err
 	}
 	if err := x.again(f.again); err != nil {
 		return err
@@ -127,7 +136,7 @@ func (a *app) depositExport(ctx context.Context, h *home, s *selection, f export
 		return err
 	}
 	if n := x.repeated(); n > 0 {
-		if err := a.confirm(fmt.Sprintf("Export %d deposits again? The same deposit sent twice pays the stake twice.", n)); err != nil {
+		if err := a.confirm(fmt.Sprintf("Export %d deposits that were, or from the home of a bundle may have been, exported before? The same deposit sent twice pays the stake twice.", n)); err != nil {
 			return err
 		}
 	}
@@ -162,6 +171,10 @@ func (a *app) gather(ctx context.Context, h *home, s *selection, f exportFlags) 
 			return nil, err
 		}
 	}
+	var err error
+	if x.imported, err = h.imported(ctx, x.orders); err != nil {
+		return nil, err
+	}
 	x.found = len(list)
 	if f.unexported {
 		list = x.never(a, list)
@@ -190,7 +203,7 @@ func (a *app) gather(ctx context.Context, h *home, s *selection, f exportFlags) 
 // to decide.
 func (x *export) never(a *app, list []chosen) []chosen {
 	var out []chosen
-	partly := 0
+	partly, elsewhere := 0, 0
 	for _, c := range list {
 		n := 0
 		for _, d := range c.Deposits {
@@ -199,6 +212,8 @@ func (x *export) never(a *app, list []chosen) []chosen {
 			}
 		}
 		switch {
+		case n == 0 && slices.Contains(x.imported, c.Order):
+			elsewhere++
 		case n == 0:
 			out = append(out, c)
 		case n < len(c.Deposits):
@@ -208,10 +223,14 @@ func (x *export) never(a *app, list []chosen) []chosen {
 	if partly > 0 {
 		a.say("warning: %d validators were exported in part and are left out: stakeseal deposit status shows them", partly)
 	}
+	if elsewhere > 0 {
+		a.say("warning: %d validators came from a bundle and are left out: whether they were exported elsewhere is not known here; --order ID --again exports them", elsewhere)
+	}
 	return out
 }
 
-// again refuses what was given out before, unless it is meant.
+// again refuses what was given out before, or may have been, unless it is
+// meant.
 func (x *export) again(meant bool) error {
 	if meant {
 		return nil
@@ -232,6 +251,13 @@ func (x *export) again(meant bool) error {
 		}
 	}
 	if n == 0 {
+		for _, b := range x.births {
+			if slices.Contains(x.imported, b.Order) {
+				return fail(exitConflict,
+					"look there, and on the chain with stakeseal deposit status --beacon URL, whether they were sent\n--again exports them all the same",
+					"order %s came from a bundle: its deposits may have been exported elsewhere, which is not known here", b.Order)
+			}
+		}
 		return nil
 	}
 	which := fmt.Sprintf("all %d", total)
@@ -244,11 +270,12 @@ func (x *export) again(meant bool) error {
 		"%s selected deposits were exported before: %s was %s", which, short(whose.String()), first)
 }
 
-// repeated counts the deposits that were given out before.
+// repeated counts the deposits that were given out before, or may have been
+// elsewhere.
 func (x *export) repeated() (n int) {
 	for _, b := range x.births {
 		for _, d := range b.Deposits {
-			if _, ok := x.past[d.DataRoot]; ok {
+			if _, ok := x.past[d.DataRoot]; ok || slices.Contains(x.imported, b.Order) {
 				n++
 			}
 		}
@@ -357,7 +384,7 @@ func (a *app) reportExport(h *home, x *export, paths []string) error {
 	}
 	t := newTable(a.out, "FILE", "STAGE", "DEPOSITS", "TOTAL")
 	for _, file := range out.Files {
-		t.row(file.File, fmt.Sprintf("%d of %d", file.Stage, file.Stages), fmt.Sprint(file.Deposits), file.Total.Ether(n))
+		t.row(file.File, fmt.Sprintf("%d of %d", file.Stage, file.Stages), fmt.Sprint(file.Deposits), deposit.Coins(n, file.Total))
 	}
 	if err := t.flush(); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/stakeseal/stakeseal/birth"
 	"github.com/stakeseal/stakeseal/deposit"
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/record"
@@ -126,6 +127,40 @@ func (h *home) exports(ctx context.Context, order string, past map[eth.Root]expo
 			}
 			past[root] = known
 		}
+	}
+	return nil
+}
+
+// finished refuses orders without a receipt: those of their keys that were
+// made are sound, but nobody has said yet that the order is whole, and what is
+// exported by halves is sent by halves.
+func (a *app) finished(ctx context.Context, h *home, orders []string) error {
+	for _, id := range orders {
+		order, err := h.records.Order(ctx, id)
+		if err != nil {
+			return err
+		}
+		_, err = h.archive.Get(ctx, birth.ReceiptObject(id, 0, order.Count))
+		if !errors.Is(err, record.ErrNotFound) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		made := 0
+		for _, err := range h.records.Validators(ctx, record.Query{Order: id}) {
+			if err != nil {
+				return err
+			}
+			made++
+		}
+		hint := "finish it first: stakeseal generate" + a.homeWords(h) + " --resume " + id
+		if imported, err := h.imported(ctx, []string{id}); err != nil {
+			return err
+		} else if len(imported) > 0 {
+			hint = "finish it first: stakeseal bundle import, again, of the bundle that it came from"
+		}
+		return usage(hint, "order %s is not finished: %d of %d made, and no receipt", id, made, order.Count)
 	}
 	return nil
 }

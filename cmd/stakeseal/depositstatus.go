@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +23,8 @@ func (a *app) depositStatusVerb() *cobra.Command {
 		Short: "Show which deposits were exported, and which the chain has",
 		Long: `Show for each deposit of the selected validators (default: all) whether it was
 exported and whether the chain has it: no, queued, yes, or FOREIGN, if somebody
-else deposited for the pubkey first; then the exit code is 3.
+else deposited for the pubkey first; then the exit code is 3. It is unknown
+where a beacon node doesn't show the queue of pending deposits.
 
 The beacon nodes are those of --beacon, or of home.yaml.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,11 +44,12 @@ The beacon nodes are those of --beacon, or of home.yaml.`,
 
 // What the chain has of one deposit.
 const (
-	chainNo      = "no"
-	chainQueued  = "queued"
-	chainYes     = "yes"
-	chainForeign = "FOREIGN"
-	chainUnknown = "-" // not asked
+	chainNo       = "no"
+	chainQueued   = "queued"
+	chainYes      = "yes"
+	chainForeign  = "foreign" // FOREIGN in the table
+	chainUnknown  = "unknown" // not in the registry, and not every node shows the queue
+	chainNotAsked = "-"
 )
 
 // standing is what is known of one deposit.
@@ -101,7 +105,7 @@ func (a *app) depositStatus(ctx context.Context, h *home, s *selection, f chainF
 	}
 	a.sayFindings(findings, deposit.Note)
 	if at != nil {
-		a.say("as of slot %d at %v", at.Slot, at.Nodes)
+		a.say("as of slot %d at %s", at.Slot, strings.Join(at.Nodes, ", "))
 	}
 	if slices.ContainsFunc(findings, func(f deposit.Finding) bool { return f.Severity == deposit.Refuse }) {
 		return fail(exitRefused, "send nothing to these pubkeys", "the chain or the trust file speaks against some of these deposits")
@@ -114,7 +118,7 @@ func lay(n eth.Network, list []chosen, known certified, past map[eth.Root]export
 	for _, c := range list {
 		k := known[c.Pubkey]
 		for i, d := range k.Deposits {
-			row := standing{chosen: c, stage: i, chain: chainUnknown}
+			row := standing{chosen: c, stage: i, chain: chainNotAsked}
 			row.Credentials, row.Deposits = k.Credentials, nil
 			for _, d := range k.Deposits {
 				row.Deposits = append(row.Deposits, record.Deposit(d))
@@ -138,7 +142,7 @@ func lay(n eth.Network, list []chosen, known certified, past map[eth.Root]export
 // findings that are no news of that kind.
 func ask(ctx context.Context, h *home, chain deposit.Chain, known certified, rows []standing, entries []deposit.Entry) ([]deposit.Finding, *deposit.At, error) {
 	heard := &heard{Chain: chain}
-	j := deposit.Judge{Network: h.trust.Network, Addresses: h.trust.Addresses, AllowBad: true, Births: known, Chain: heard}
+	j := deposit.Judge{Network: h.trust.Network, Addresses: h.trust.Addresses, AllowBad: true, AllowNoQueue: true, Births: known, Chain: heard}
 	v, err := j.Verdict(ctx, entries)
 	if err != nil {
 		return nil, nil, err
@@ -146,6 +150,9 @@ func ask(ctx context.Context, h *home, chain deposit.Chain, known certified, row
 	for i := range rows {
 		rows[i].state = heard.states[rows[i].Pubkey]
 		rows[i].chain = chainNo
+		if v.AsOf == nil || !v.AsOf.Pending {
+			rows[i].chain = chainUnknown
+		}
 	}
 	var rest []deposit.Finding
 	for _, f := range v.Findings {
@@ -158,13 +165,26 @@ func ask(ctx context.Context, h *home, chain deposit.Chain, known certified, row
 			}
 		case deposit.ChainForeign, deposit.PendingForeign:
 			rows[f.Row-1].chain = chainForeign
-			rest = append(rest, f)
+			rest = append(rest, rows[f.Row-1].tell(f))
 		case deposit.ChainNextStage, deposit.PlanIncomplete:
 		default:
+			if f.Row > 0 {
+				f = rows[f.Row-1].tell(f)
+			}
 			rest = append(rest, f)
 		}
 	}
 	return rest, v.AsOf, nil
+}
+
+// tell puts the deposit in the place of the row, which nobody sees.
+func (s *standing) tell(f deposit.Finding) deposit.Finding {
+	whose := s.Pubkey.String()
+	if len(s.Deposits) > 1 {
+		whose += fmt.Sprintf(" stage %d of %d", s.stage+1, len(s.Deposits))
+	}
+	f.Source, f.Row, f.Message = "", 0, whose+": "+f.Message
+	return f
 }
 
 // heard keeps what the chain answered.
@@ -202,7 +222,7 @@ type exportedJSON struct {
 }
 
 type chainStateJSON struct {
-	Deposit string            `json:"deposit"` // no, queued, yes or FOREIGN
+	Deposit string            `json:"deposit"` // no, queued, yes, foreign or unknown
 	Slot    uint64            `json:"slot"`
 	Index   *uint64           `json:"validator_index"`
 	Status  deposit.Status    `json:"status,omitempty"`
@@ -260,6 +280,7 @@ func (a *app) reportStatus(n eth.Network, rows []standing, at *deposit.At) error
 		}
 		return nil
 	}
+	shown := map[string]string{chainForeign: "FOREIGN"}
 	t := newTable(a.out, "ORDER", "INDEX", "PUBKEY", "STAGE", "AMOUNT", "EXPORTED", "ON CHAIN", "VALIDATOR")
 	strange := 0
 	for i := range rows {
@@ -274,7 +295,7 @@ func (a *app) reportStatus(n eth.Network, rows []standing, at *deposit.At) error
 			strange++
 		}
 		t.row(s.Order, fmt.Sprint(s.Index), short(s.Pubkey.String()), fmt.Sprintf("%d of %d", s.stage+1, len(s.Deposits)),
-			s.Deposits[s.stage].Amount.Ether(n), exported, s.chain, s.validator(n))
+			s.Deposits[s.stage].Amount.Ether(n), exported, cmp.Or(shown[s.chain], s.chain), s.validator(n))
 	}
 	if err := t.flush(); err != nil {
 		return err

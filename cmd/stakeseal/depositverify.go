@@ -32,6 +32,7 @@ type verifyFlags struct {
 	allowBLS         bool
 	allowBad         bool
 	allowUncertified bool
+	allowNoQueue     bool
 }
 
 // chainFlags say which beacon nodes are asked.
@@ -43,9 +44,9 @@ type chainFlags struct {
 
 func (f *chainFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.nodes, "beacon", nil, "ask the beacon node at `URL`; repeat for several, which must agree")
+	flags.StringArrayVar(&f.nodes, "beacon", nil, "ask the beacon node at `URL`; repeat for several, which must agree; @FILE reads them, one a line, so that a key in a URL is not seen among the arguments")
 	flags.BoolVar(&f.offline, "offline", false, "ask no beacon node, not even those of home.yaml")
-	flags.DurationVar(&f.wait, "beacon-timeout", beacon.DefaultTimeout, "how long a beacon node may take to answer")
+	flags.DurationVar(&f.wait, "beacon-timeout", beacon.DefaultTimeout, "give up on a beacon node after `TIME`, such as 30s")
 }
 
 func (a *app) depositVerifyVerb() *cobra.Command {
@@ -80,6 +81,7 @@ disagree, 2 a file can't be read as deposit data.`,
 	flags.BoolVar(&f.allowBLS, "allow-bls-withdrawal", false, "accept 0x00 credentials: no address can be compared, and whoever holds the mnemonic can take the stake")
 	flags.BoolVar(&f.allowBad, "allow-known-bad-address", false, "accept on mainnet an address that nobody is known to control: what is paid there may be lost")
 	flags.BoolVar(&f.allowUncertified, "allow-uncertified", false, "accept pubkeys without a birth certificate: somebody else may hold their keys")
+	flags.BoolVar(&f.allowNoQueue, "allow-no-queue", false, "accept beacon nodes that don't show the queue of pending deposits: a front-run that waits there is not seen")
 	f.chain.add(cmd)
 	return cmd
 }
@@ -108,7 +110,8 @@ func (a *app) depositVerify(ctx context.Context, paths []string, f verifyFlags) 
 	}
 	defer y.close()
 	j := deposit.Judge{Network: y.network, Addresses: y.addresses, AnyAddress: y.addresses == nil,
-		AllowBLS: f.allowBLS, AllowBad: f.allowBad, AllowUncertified: f.allowUncertified}
+		AllowBLS: f.allowBLS, AllowBad: f.allowBad, AllowUncertified: f.allowUncertified,
+		AllowNoQueue: f.allowNoQueue}
 	if f.plan != "" {
 		if j.Plan, err = planOf(y.network, f.plan); err != nil {
 			return err
@@ -118,15 +121,20 @@ func (a *app) depositVerify(ctx context.Context, paths []string, f verifyFlags) 
 	if err != nil {
 		return err
 	}
-	if j.Births, err = a.births(y, f.certificates); err != nil {
+	births, invalid, err := a.births(y, f.certificates)
+	if err != nil {
 		return err
 	}
+	j.Births = births
 	if chain, err := a.chain(y.network, y.home, f.chain); err != nil {
 		return err
 	} else if chain != nil {
 		j.Chain = chain
 	}
 	v, err := j.Verdict(ctx, entries)
+	if len(invalid) > 0 {
+		v.Outcome, v.Findings = deposit.Refused, append(invalid, v.Findings...)
+	}
 	return a.reportVerdict(y, entries, v, err, len(paths) > 1)
 }
 
@@ -293,27 +301,45 @@ func (a *app) readDeposits(n eth.Network, paths []string) ([]deposit.Entry, erro
 }
 
 // births is where certificates come from: files, the home's records, or both.
-func (a *app) births(y *yardstick, paths []string) (deposit.Births, error) {
+// A file whose certificates don't stand is a finding, which refuses whatever
+// it is about: who named the file wanted it to speak for these deposits.
+func (a *app) births(y *yardstick, paths []string) (deposit.Births, []deposit.Finding, error) {
 	if len(paths) == 0 {
 		if y.home != nil {
-			return recorded{y.home}, nil
+			return recorded{y.home}, nil, nil
 		}
 		if y.trust != nil {
 			a.say("no birth certificate is compared: --certificates names them")
 		}
-		return nil, nil
+		return nil, nil, nil
 	}
 	known := certified{}
+	var invalid []deposit.Finding
 	for _, path := range paths {
-		if err := known.read(path, y.trust); err != nil {
-			return nil, err
+		err := known.read(path, y.trust)
+		if code, hint := meaning(err); code == exitRefused {
+			invalid = append(invalid, deposit.Finding{Code: deposit.CertificateInvalid, Severity: deposit.Refuse, Message: err.Error(), Hint: hint})
+		} else if err != nil {
+			return nil, nil, err
 		}
 	}
 	a.say("%d birth certificates verified", len(known))
 	if y.home != nil {
-		return either{known, recorded{y.home}}, nil
+		return either{known, recorded{y.home}}, invalid, nil
 	}
-	return known, nil
+	return known, invalid, nil
+}
+
+// meaning is the exit code and hint that an error would end the run with.
+func meaning(err error) (code int, hint string) {
+	if err == nil {
+		return 0, ""
+	}
+	var f *failure
+	if errors.As(err, &f) {
+		return f.code, f.hint
+	}
+	return classify(err)
 }
 
 // recorded is the certificates of a home's records.
@@ -326,7 +352,11 @@ func (r recorded) Deposits(ctx context.Context, pubkey eth.Pubkey) (deposit.Know
 		return deposit.Known{}, nil
 	}
 	if err != nil {
-		return deposit.Known{}, unsound(pubkey, err)
+		err = unsound(pubkey, err)
+		if code, _ := meaning(err); code == exitRefused {
+			err = fmt.Errorf("%w: %w", deposit.ErrCertificate, err)
+		}
+		return deposit.Known{}, err
 	}
 	return knownOf(b), nil
 }
@@ -356,7 +386,10 @@ func (e either) Deposits(ctx context.Context, pubkey eth.Pubkey) (deposit.Known,
 // chain is the beacon nodes that flags or the home name; nil if there are
 // none.
 func (a *app) chain(n eth.Network, h *home, f chainFlags) (deposit.Chain, error) {
-	urls := f.nodes
+	urls, err := nodeURLs(f.nodes)
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case f.offline && len(urls) > 0:
 		return nil, usage("", "--offline and --beacon exclude each other")
@@ -381,6 +414,34 @@ func (a *app) chain(n eth.Network, h *home, f chainFlags) (deposit.Chain, error)
 	return beacon.New(n, a.now, nodes...)
 }
 
+// nodeURLs replaces @FILE by the URLs in the file, one a line; lines that
+// begin with # are left out. What a line holds is never repeated: it may be a
+// key.
+func nodeURLs(words []string) ([]string, error) {
+	var urls []string
+	for _, word := range words {
+		name, isFile := strings.CutPrefix(word, "@")
+		if !isFile {
+			urls = append(urls, word)
+			continue
+		}
+		data, err := readBounded(name, 64<<10)
+		if err != nil {
+			return nil, fmt.Errorf("couldn't read the beacon nodes' URLs: %w", err)
+		}
+		before := len(urls)
+		for line := range strings.Lines(string(data)) {
+			if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+				urls = append(urls, line)
+			}
+		}
+		if len(urls) == before {
+			return nil, usage("one URL a line", "%s names no beacon node", printable(name))
+		}
+	}
+	return urls, nil
+}
+
 // reportVerdict prints the verdict, and returns the error whose exit code
 // says the same.
 func (a *app) reportVerdict(y *yardstick, entries []deposit.Entry, v deposit.Verdict, judging error, several bool) error {
@@ -389,7 +450,8 @@ func (a *app) reportVerdict(y *yardstick, entries []deposit.Entry, v deposit.Ver
 			return err
 		}
 	} else {
-		if err := a.verdictTable(y.network, entries, v, judging == nil, several); err != nil {
+		whole := judging == nil && !slices.ContainsFunc(v.Findings, func(f deposit.Finding) bool { return f.Severity == deposit.Refuse && f.Row == 0 })
+		if err := a.verdictTable(y.network, entries, v, whole, several); err != nil {
 			return err
 		}
 		a.sayFindings(v.Findings, deposit.Note)
@@ -404,7 +466,13 @@ func (a *app) reportVerdict(y *yardstick, entries []deposit.Entry, v deposit.Ver
 		if judging != nil {
 			return fail(exitRefused, hint, "REFUSED: %d of %d deposits on %s; and not everything could be checked: %w", rows, v.Entries, y.network.Name, judging)
 		}
+		if rows == 0 {
+			return fail(exitRefused, hint, "REFUSED: the deposits on %s, by what concerns all of them", y.network.Name)
+		}
 		return fail(exitRefused, hint, "REFUSED: %d of %d deposits on %s", rows, v.Entries, y.network.Name)
+	case errors.Is(judging, deposit.ErrQueue):
+		return fail(exitRemote, "every node must have /eth/v1/beacon/states/{state}/pending_deposits: ask others, or leave out those that don't\n"+
+			"--allow-no-queue judges without: a front-run that waits in the queue is then not seen", "NOT JUDGED, which is no pass: %w", judging)
 	case judging != nil:
 		return fmt.Errorf("NOT JUDGED, which is no pass: %w", judging)
 	case !v.OK():
@@ -414,7 +482,7 @@ func (a *app) reportVerdict(y *yardstick, entries []deposit.Entry, v deposit.Ver
 	if v.AsOf != nil {
 		asked = fmt.Sprintf("as of slot %d at %s", v.AsOf.Slot, strings.Join(v.AsOf.Nodes, ", "))
 	}
-	a.say("GOOD: %d deposits of %s in all to %d validators on %s; %s", v.Entries, v.Total.Ether(y.network), v.Validators, y.network.Name, asked)
+	a.say("GOOD: %d deposits, %s in all, to %d validators on %s; %s", v.Entries, deposit.Coins(y.network, v.Total), v.Validators, y.network.Name, asked)
 	return nil
 }
 
@@ -427,7 +495,7 @@ type rowOf struct {
 func refusedRows(v deposit.Verdict) map[rowOf]bool {
 	rows := map[rowOf]bool{}
 	for _, f := range v.Findings {
-		if f.Severity == deposit.Refuse {
+		if f.Severity == deposit.Refuse && f.Row > 0 {
 			rows[rowOf{f.Source, f.Row}] = true
 		}
 	}

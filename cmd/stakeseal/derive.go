@@ -57,13 +57,13 @@ asked for on a terminal, and never shown. Either every file is written, or none.
 	flags.StringVar(&f.mnemonic, "mnemonic-file", "", "the `FILE` with the mnemonic, or - (default: asked for)")
 	flags.StringVar(&f.passphrase, "passphrase-file", "", "the `FILE` with the BIP-39 passphrase of the mnemonic, if it has one: with another the keys are others")
 	flags.StringVar(&f.language, "language", "", "the `LANGUAGE` of the mnemonic (default: found out)")
-	flags.Uint32Var(&f.start, "start-index", 0, "the first key index")
-	flags.Uint32VarP(&f.count, "count", "n", 0, "how many validators")
+	flags.Uint32Var(&f.start, "start-index", 0, "begin with key index `I`")
+	flags.Uint32VarP(&f.count, "count", "n", 0, "make `N` validators")
 	flags.StringVar(&f.address, "withdrawal-address", "", "the `ADDRESS` that rewards and stake go back to")
 	flags.BoolVar(&f.bls, "bls-withdrawal", false, "0x00 credentials: the withdrawal key is derived from the mnemonic too")
 	flags.BoolVar(&f.compounding, "compounding", false, "0x02 credentials (EIP-7251): rewards stay, up to 2048 ETH")
 	flags.StringVar(&f.amount, "amount", "", "the `ETH` of each deposit (default: the network's full deposit)")
-	flags.StringVar(&f.kdf, "kdf", string(keystore.Scrypt), "how the password protects a keystore: scrypt, or pbkdf2 for a long random password")
+	flags.StringVar(&f.kdf, "kdf", string(keystore.Scrypt), "the `KDF` by which the password protects a keystore: scrypt, or pbkdf2 for a long random password")
 	flags.StringVar(&f.password, "password-file", "", "the `FILE` with the password of the keystores (default: asked for)")
 	flags.StringVarP(&f.out, "out", "o", "", "the `DIR` for the files, new or empty")
 	flags.BoolVar(&f.anyAddress, "allow-known-bad-address", false, "accept an address that nobody is known to control: what is paid there may be lost")
@@ -95,6 +95,7 @@ func (a *app) derive(ctx context.Context, f deriveFlags) error {
 		return err
 	}
 	defer out.discard()
+	a.sayLeft(out)
 	seed, err := a.seed(f)
 	if err != nil {
 		return err
@@ -301,7 +302,7 @@ func (a *app) showDerive(n eth.Network, f deriveFlags, spec keygen.Spec) error {
 	} else {
 		t.row("  withdrawals to", "a key of the mnemonic (0x00)")
 	}
-	t.row("  deposits of", spec.Plan[0].Ether(n)+" ETH each")
+	t.row("  deposits of", spec.Plan[0].Ether(n)+" "+n.Unit()+" each")
 	t.row("  keystores", string(spec.KDF))
 	if err := t.flush(); err != nil {
 		return err

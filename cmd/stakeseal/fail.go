@@ -17,7 +17,9 @@ import (
 	"github.com/stakeseal/stakeseal/internal/beacon"
 	"github.com/stakeseal/stakeseal/internal/build"
 	"github.com/stakeseal/stakeseal/internal/config"
+	"github.com/stakeseal/stakeseal/internal/folder"
 	"github.com/stakeseal/stakeseal/internal/identity"
+	"github.com/stakeseal/stakeseal/internal/keyfile"
 	"github.com/stakeseal/stakeseal/internal/runtimeapi"
 	"github.com/stakeseal/stakeseal/internal/sqlite"
 	"github.com/stakeseal/stakeseal/record"
@@ -33,6 +35,7 @@ const (
 	exitConflict    = 5 // conflict or duplicate
 	exitDenied      = 6 // denied or sealed
 	exitInterrupted = 130
+	exitUnread      = 141 // whoever read the output stopped reading
 )
 
 // failure is an error with its exit code and what to do about it.
@@ -53,8 +56,8 @@ func fail(code int, hint, format string, args ...any) error {
 // usage is a failure of the caller's input.
 func usage(hint, format string, args ...any) error { return fail(exitUsage, hint, format, args...) }
 
-// fail prints an error with its hint and returns the exit code.
-func (a *app) fail(ctx context.Context, err error) int {
+// fail prints a verb's error with its hint and returns the exit code.
+func (a *app) fail(ctx context.Context, err error, verb string) int {
 	var f *failure
 	if !errors.As(err, &f) {
 		code, hint := classify(err)
@@ -62,6 +65,12 @@ func (a *app) fail(ctx context.Context, err error) int {
 			code, hint = exitInterrupted, ""
 		}
 		f = &failure{code, hint, err}
+	}
+	if errors.Is(err, errUnprinted) && errors.Is(err, syscall.EPIPE) {
+		return exitUnread // as a program that does not look ends: silently
+	}
+	if f.hint == "" && f.code == exitUsage {
+		f = &failure{f.code, "see " + verb + " --help", f.err}
 	}
 	text := strings.TrimSpace(err.Error())
 	fmt.Fprintf(a.err, "stakeseal: error: %s\n", strings.ReplaceAll(text, "\n", "\n  "))
@@ -94,16 +103,17 @@ func classify(err error) (int, string) {
 		hint string
 	}{
 		{context.Canceled, exitInterrupted, ""},
+		{errUnprinted, exitInternal, "what the command does was done; only its report could not be printed: look with stakeseal list, orders or show"},
 		{build.ErrClock, exitUsage, "set the clock: its time is written into every certificate"},
-		{birth.ErrOrder, exitUsage, ""},
+		{birth.ErrOrder, exitUsage, "generator.yaml in the home says what is allowed; stakeseal config show prints it"},
 		{birth.ErrTampered, exitRefused, "do not deposit; compare with the bundles and another copy"},
 		{check.ErrRefused, exitInternal, "nothing of it was kept; run stakeseal doctor, and do not use this machine for keys if it happens again"},
 		{unseal.ErrNoIdentity, exitDenied, "the identity is not among those it was sealed to; stakeseal show prints the recipients"},
 		{unseal.ErrBinding, exitRefused, "a sealed secret stands where another belongs: compare with the bundles and another copy"},
 		{unseal.ErrDamaged, exitRefused, "compare with the bundles and another copy"},
 		{unseal.ErrBody, exitRefused, "who sealed it was faulty or malicious: use another copy or another recovery, and do not deposit"},
-		{identity.ErrPermissions, exitUsage, ""},
-		{identity.ErrPassphrase, exitDenied, ""},
+		{identity.ErrPermissions, exitUsage, "an identity file is its owner's only, mode 600"},
+		{identity.ErrPassphrase, exitDenied, "type the passphrase that the identity file was encrypted with"},
 		{identity.ErrPlugin, exitUsage, "name the program with --plugin /usr/bin/age-plugin-NAME"},
 		{identity.ErrFormat, exitUsage, "the private half, as stakeseal identity new or age-keygen writes it"},
 		{keystore.ErrPassword, exitRefused, "the sealed keystore does not open with its own password; recovery restore makes another"},
@@ -120,20 +130,26 @@ func classify(err error) (int, string) {
 		{beacon.ErrNotSynced, exitRemote, "wait until it is synced, or ask another node; and look at this machine's clock"},
 		{beacon.ErrDisagree, exitRemote, "send nothing until you know which of the nodes is wrong"},
 		{deposit.ErrChain, exitRemote, "is the node running, and the URL right? ask another node, or try again"},
-		{config.ErrSettings, exitUsage, ""},
+		{keyfile.ErrUnsafe, exitUsage, "a certifying key that others could read is no longer one: chmod 0400, and make a new home if they could have read it"},
+		{config.ErrSettings, exitUsage, "correct the file; one that stakeseal init writes shows how it should look"},
 		{sqlite.ErrDamaged, exitRefused, "keep the file as it is; the bundles hold every birth, and stakeseal recovery restore brings keys back"},
-		{sqlite.ErrNotAStore, exitUsage, ""},
+		{sqlite.ErrNotAStore, exitUsage, "store in generator.yaml names the database that stakeseal init made; put it, or a copy of it, back there"},
 		{sqlite.ErrReadOnly, exitUsage, "the home must be writable by the user who runs stakeseal"},
 		{sqlite.ErrFull, exitInternal, "free some space and run the command again: nothing was half-written"},
+		{folder.ErrFull, exitInternal, "free some space and run the command again: nothing was half-written"},
+		{folder.ErrReadOnly, exitUsage, "the archive must be writable by the user who runs stakeseal"},
+		{folder.ErrNotAnArchive, exitUsage, "archive in generator.yaml names the folder that stakeseal init made: is its disk mounted?"},
 		{syscall.ENOSPC, exitInternal, "free some space and run the command again: nothing was half-written"},
-		{record.ErrConflict, exitConflict, ""},
-		{record.ErrExists, exitConflict, ""},
+		{record.ErrConflict, exitConflict, "an id stands for one content; compare the two"},
+		{record.ErrExists, exitConflict, "nothing is overwritten"},
 		{record.ErrStale, exitConflict, "somebody changed it meanwhile: look, then decide again"},
-		{record.ErrNotFound, exitUsage, ""},
+		{record.ErrNotFound, exitUsage, "stakeseal orders and stakeseal list show what there is"},
 		{record.ErrCorrupt, exitRefused, "compare with the bundles and another copy"},
+		{record.ErrFormat, exitRefused, "compare with the bundles and another copy"},
 		{fs.ErrPermission, exitUsage, "check the file's owner and mode"},
 		{fs.ErrNotExist, exitUsage, "check the name, and the folder you are in"},
 		{syscall.EISDIR, exitUsage, "name a file, not a folder"},
+		{syscall.ENOTDIR, exitUsage, "what should be a folder in that path is a file"},
 		{fs.ErrExist, exitConflict, "nothing is overwritten: choose another place"},
 	} {
 		if errors.Is(err, known.is) {

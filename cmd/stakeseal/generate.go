@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -18,7 +19,9 @@ import (
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/internal/build"
+	"github.com/stakeseal/stakeseal/internal/keyfile"
 	"github.com/stakeseal/stakeseal/record"
+	"github.com/stakeseal/stakeseal/seal"
 )
 
 type generateFlags struct {
@@ -33,6 +36,8 @@ type generateFlags struct {
 	assign      string
 	workers     int
 	identityOK  bool
+	anyAddress  bool
+	oneRecovery bool
 }
 
 func (a *app) generateVerb() *cobra.Command {
@@ -50,16 +55,18 @@ continues an order as it was placed.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.generate(cmd, f) },
 	}
 	flags := cmd.Flags()
-	flags.Uint32VarP(&f.count, "count", "n", 0, "how many validators")
+	flags.Uint32VarP(&f.count, "count", "n", 0, "make `N` validators")
 	flags.StringVar(&f.address, "withdrawal-address", "", "the `ADDRESS` or its name in generator.yaml (default: the only one)")
 	flags.StringVar(&f.order, "order", "", "an `ID` of your own for the order; the same id again is the same order")
 	flags.StringVar(&f.resume, "resume", "", "continue the order `ID` as it was placed")
 	flags.BoolVar(&f.compounding, "compounding", false, "0x02 credentials (EIP-7251): rewards stay, up to 2048 ETH")
 	flags.StringVar(&f.plan, "plan", "", "the `AMOUNTS` to sign deposits for, in ETH: 32, or 1,31 for two stages (default: the network's full deposit)")
-	flags.StringVar(&f.keystore, "keystore", "", "the keystore made at birth, pbkdf2, scrypt or none (default: the settings')")
+	flags.StringVar(&f.keystore, "keystore", "", "the `KIND` of keystore made at birth: pbkdf2, scrypt or none (default: the settings')")
 	flags.StringArrayVar(&f.labels, "label", nil, "a note kept with the order, `KEY=VALUE`; repeat for several")
 	flags.StringVar(&f.assign, "assign", "", "assign every validator to this `SIGNER`")
-	flags.IntVar(&f.workers, "workers", runtime.NumCPU(), "how many to make at once; with scrypt each takes 256 MiB")
+	flags.IntVar(&f.workers, "workers", runtime.NumCPU(), "make `N` at once; with scrypt each takes 256 MiB")
+	flags.BoolVar(&f.anyAddress, "allow-known-bad-address", false, "pay to an address that nobody is known to control: what is paid there may be lost")
+	flags.BoolVar(&f.oneRecovery, "one-recovery-recipient", false, "make keys on mainnet with a single recovery recipient: losing that identity loses every mnemonic")
 	flags.BoolVar(&f.identityOK, "allow-identity-in-home", false, "make keys on mainnet although the home holds an identity that opens them")
 	return cmd
 }
@@ -101,10 +108,13 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 			return err
 		}
 	}
-	if f.resume == "" {
-		if err := a.confirmOrder(h, request); err != nil {
-			return err
-		}
+	if err := h.ready(request, f); err != nil {
+		return err
+	}
+	// An order is continued under the settings that it was confirmed with, by
+	// their digest: what it makes is shown again, and not asked for again.
+	if err := a.confirmOrder(h, request, f.resume == ""); err != nil {
+		return err
 	}
 	again := "stakeseal generate" + a.homeWords(h) + " --resume " + request.Order
 	a.say("order %s: %d validators; to continue it after an interruption: %s", request.Order, request.Count, again)
@@ -118,6 +128,10 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 	verified, err := h.trust.VerifyReceipt(receipt)
 	if err != nil {
 		return fmt.Errorf("the generator's receipt is not what trust.yaml accepts: %w", err)
+	}
+	// What was confirmed is what must have been used.
+	if verified.SettingsDigest != certificate.Hash(h.generator.Digest) || verified.Receipt.Order != request.Order || verified.Count != request.Count {
+		return fmt.Errorf("%w: the receipt is of other settings or another order than were confirmed", birth.ErrTampered)
 	}
 	if f.assign != "" {
 		if err := a.assignAll(ctx, h, verified.Receipt, f.assign); err != nil {
@@ -148,11 +162,42 @@ func (h *home) unfinished(ctx context.Context, order, again string, err error) e
 	return fail(exitInternal, goOn, "%w", err)
 }
 
+// ready refuses, before any key exists, what would make keys that the home's
+// own trust file does not accept, or that mainnet's defaults do not allow.
+func (h *home) ready(q birth.Request, f generateFlags) error {
+	g := h.generator
+	if g.Certifier.Scheme == "file" { // the generator refuses any other
+		signer, err := keyfile.Open(h.path(g.Certifier.Rest))
+		if err != nil {
+			return err
+		}
+		defer signer.Wipe()
+		i := slices.IndexFunc(h.trust.Keys, func(k certificate.TrustedKey) bool { return k.Key.Equal(signer.Public()) })
+		if i < 0 {
+			return usage("if the key is yours, add it to "+trustFile, "%s does not name the certifying key: what it certifies would not verify", trustFile)
+		}
+		if h.trust.Keys[i].Revoked {
+			return fail(exitRefused, "make a new home, which gets a new certifying key", "the certifying key %s is revoked in %s", h.trust.Keys[i].Name, trustFile)
+		}
+	}
+	trusted := slices.Contains(slices.Collect(maps.Values(h.trust.Addresses)), q.WithdrawalAddress)
+	if !trusted {
+		return usage("if it is meant, add it there by hand: what is made for it would not verify", "the withdrawal address %v is not in %s", q.WithdrawalAddress, trustFile)
+	}
+	if why, bad := knownBad(g.Network, q.WithdrawalAddress); bad && !f.anyAddress && g.Network.Mainnet {
+		return usage("--allow-known-bad-address takes it all the same", "the withdrawal address %v: %s", q.WithdrawalAddress, why)
+	}
+	if g.Network.Mainnet && len(g.Recovery) < 2 && !f.oneRecovery {
+		return usage("name a second one under seal_to; --one-recovery-recipient does without", "%s needs two recovery recipients: one lost identity must not lose every mnemonic", g.Network.Name)
+	}
+	return nil
+}
+
 // request builds an order from the flags.
 func (h *home) request(f generateFlags) (birth.Request, error) {
 	g := h.generator
 	q := birth.Request{Schema: birth.RequestSchema, Order: f.order, Network: g.Network.Name, Count: f.count,
-		Compounding: f.compounding, Keystore: f.keystore, To: f.count}
+		Compounding: f.compounding, Keystore: f.keystore, Settings: record.Digest(g.Digest), To: f.count}
 	if f.count == 0 {
 		return q, usage("say how many: --count 4", "--count is missing or 0")
 	}
@@ -160,7 +205,7 @@ func (h *home) request(f generateFlags) (birth.Request, error) {
 		return q, usage("raise max_validators_per_order in generator.yaml, or place several orders", "--count is %d, and the settings allow %d in one order", f.count, g.MaxPerOrder)
 	}
 	if q.Order == "" {
-		var b [4]byte
+		var b [8]byte
 		rand.Read(b[:])
 		q.Order = "ord-" + hex.EncodeToString(b[:])
 	}
@@ -214,7 +259,7 @@ func (h *home) placed(ctx context.Context, id string) (birth.Request, error) {
 		return birth.Request{}, fail(exitRefused, "", "order %s names no withdrawal address", id)
 	}
 	return birth.Request{Schema: birth.RequestSchema, Order: o.ID, Network: o.Network, Count: o.Count, WithdrawalAddress: address,
-		Compounding: o.Credentials.Kind() == 2, Plan: o.Plan, Keystore: o.Keystore, Labels: o.Labels, To: o.Count}, nil
+		Compounding: o.Credentials.Kind() == 2, Plan: o.Plan, Keystore: o.Keystore, Labels: o.Labels, Settings: o.Settings, To: o.Count}, nil
 }
 
 // address resolves --withdrawal-address: a name in the settings, an allowed
@@ -257,7 +302,7 @@ func parsePlan(n eth.Network, text string, c eth.Credentials) ([]eth.Gwei, error
 			err = eth.CheckAmount(n, c, amount)
 		}
 		if err != nil {
-			return nil, usage("amounts in ETH, such as 32 or 1,31", "--plan: %w", err)
+			return nil, usage("amounts in "+n.Unit()+", such as 32 or 1,31", "--plan: %w", err)
 		}
 		plan, sum = append(plan, amount), sum+amount
 	}
@@ -268,7 +313,7 @@ func parsePlan(n eth.Network, text string, c eth.Credentials) ([]eth.Gwei, error
 }
 
 // confirmOrder shows what is about to happen and asks.
-func (a *app) confirmOrder(h *home, q birth.Request) error {
+func (a *app) confirmOrder(h *home, q birth.Request, ask bool) error {
 	name, _ := h.generator.AddressName(q.WithdrawalAddress)
 	kind := "0x01"
 	if q.Compounding {
@@ -283,12 +328,25 @@ func (a *app) confirmOrder(h *home, q birth.Request) error {
 	t.row("  time", a.now().UTC().Format(time.RFC3339))
 	t.row("  validators", fmt.Sprint(q.Count))
 	t.row("  withdrawals to", fmt.Sprintf("%v (%s; %s)", q.WithdrawalAddress, name, kind))
-	t.row("  deposits of", strings.Join(amounts, " then ")+" ETH each")
+	t.row("  deposits of", strings.Join(amounts, " then ")+" "+h.generator.Network.Unit()+" each")
 	t.row("  keystore", q.Keystore)
-	t.row("  signing keys to", names(h.generator.Signing))
-	t.row("  mnemonics to", names(h.generator.Recovery))
+	signing, recovery, err := h.generator.SealTo(seal.ParseRecipientFile)
+	if err != nil {
+		return err
+	}
+	for _, list := range []struct {
+		what string
+		to   *seal.Recipients
+	}{{"  signing keys to", signing}, {"  mnemonics to", recovery}} {
+		for _, n := range list.to.Names() {
+			t.row(list.what, n.Name+"  "+keyText(n.Recipient.String()))
+		}
+	}
 	if err := t.flush(); err != nil {
 		return err
+	}
+	if !ask {
+		return nil
 	}
 	return a.confirm("Make these keys?")
 }

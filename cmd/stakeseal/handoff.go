@@ -83,36 +83,36 @@ func quoted(parts ...string) string {
 	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
-// write writes the keys as the client takes them.
-func (c client) write(out *outFolder, list []*handed, root eth.Root) error {
+// handedFile is a file to be written; its data may be a key's password.
+type handedFile struct {
+	name string
+	data []byte
+}
+
+// layout is the keys as the client takes them. The files' data is the keys'
+// own and body, which is the caller's to wipe.
+func (c client) layout(list []*handed, root eth.Root) (files []handedFile, body *secret.Bytes, err error) {
 	interchange, err := newborn(list, root)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if c.files {
-		if err := out.write(slashingFile, append(interchange, '\n')); err != nil {
-			return err
-		}
+		files = append(files, handedFile{slashingFile, append(slices.Clone(interchange), '\n')})
 		for _, k := range list {
-			if err := out.write(filepath.Join(keysFolder, k.file), k.keystore); err != nil {
-				return err
-			}
 			// Web3Signer and Teku look for the keystore's name with .txt.
 			password := strings.TrimSuffix(k.file, ".json") + ".txt"
-			if err := out.write(filepath.Join(passwordsFolder, password), k.password.Expose()); err != nil {
-				return err
-			}
+			files = append(files,
+				handedFile{filepath.Join(keysFolder, k.file), k.keystore},
+				handedFile{filepath.Join(passwordsFolder, password), k.password.Expose()})
 		}
 	}
 	if !c.body {
-		return nil
+		return files, nil, nil
 	}
-	body, err := keymanagerBody(list, interchange)
-	if err != nil {
-		return err
+	if body, err = keymanagerBody(list, interchange); err != nil {
+		return nil, nil, err
 	}
-	defer body.Wipe()
-	return out.write(keymanagerFile, body.Expose())
+	return append(files, handedFile{keymanagerFile, body.Expose()}), body, nil
 }
 
 // newborn is the slashing-protection file of keys that have signed nothing.

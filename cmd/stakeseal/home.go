@@ -87,25 +87,44 @@ func (a *app) homeDir() (string, error) {
 	return "", usage("choose one with --network or --home", "there are several homes: %v", found)
 }
 
-// openHome opens the home that the flags name and says which it is, as every
-// command does first.
+// openHome opens the home that the flags name, settings and stores.
 func (a *app) openHome() (*home, error) {
+	h, err := a.openSettings()
+	if err != nil {
+		return nil, err
+	}
+	return h, h.wire()
+}
+
+// openSettings reads the settings of the home that the flags name and says
+// which it is, as every command does first.
+func (a *app) openSettings() (*home, error) {
 	dir, err := a.homeDir()
 	if err != nil {
 		return nil, err
 	}
-	root := os.DirFS(dir)
+	notHome := usage("make one: stakeseal init --home "+quoted(dir)+" --network NAME --withdrawal-address 0xYOUR_ADDRESS",
+		"%s is not a stakeseal home (it has no %s)", dir, config.GeneratorFile)
+	// A root, not a folder: a link in it that leads out is not followed.
+	folder, err := os.OpenRoot(dir)
+	if info, e := os.Stat(dir); errors.Is(err, fs.ErrNotExist) || e == nil && !info.IsDir() {
+		return nil, notHome
+	}
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open the home: %w", err)
+	}
+	defer folder.Close()
+	root := folder.FS()
 	if _, err := fs.Stat(root, config.GeneratorFile); errors.Is(err, fs.ErrNotExist) {
-		return nil, usage("make one: stakeseal init --home "+dir+" --network NAME --withdrawal-address 0xYOUR_ADDRESS",
-			"%s is not a stakeseal home (it has no %s)", dir, config.GeneratorFile)
+		return nil, notHome
 	}
 	h := &home{dir: dir}
 	if h.generator, err = config.LoadGenerator(root); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("home %s: %w", dir, err)
 	}
 	a.say("%s, home %s", h.generator.Network.Name, dir)
 	if a.networkFlag != "" && a.networkFlag != h.generator.Network.Name {
-		return nil, usage("", "--network is %q, and this home is for %q", a.networkFlag, h.generator.Network.Name)
+		return nil, usage("leave --network out, or choose another --home", "--network is %q, and this home is for %q", a.networkFlag, h.generator.Network.Name)
 	}
 	if h.operator, err = config.LoadHome(root); err != nil {
 		return nil, err
@@ -117,7 +136,7 @@ func (a *app) openHome() (*home, error) {
 		return nil, usage("a home is for one network; correct "+trustFile, "%s is for network %q, %s for %q",
 			trustFile, h.trust.Network.Name, config.GeneratorFile, h.generator.Network.Name)
 	}
-	return h, h.wire()
+	return h, nil
 }
 
 func loadTrust(path string) (*certificate.Trust, error) {

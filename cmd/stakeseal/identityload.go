@@ -39,23 +39,13 @@ func (a *app) keys(f identityFlags) ([]key, error) {
 	if len(f.files) == 0 {
 		return nil, usage("the private half, as stakeseal identity new wrote it: --identity FILE", "--identity is missing")
 	}
-	ask := func(prompt string) (*secret.Bytes, error) { return a.ask(strings.TrimRight(prompt, ": ")) }
 	var options []identity.Option
 	for _, program := range f.plugins {
-		options = append(options, identity.WithPlugin(identity.Plugin{
-			Program: program,
-			Ask:     ask,
-			Say:     func(message string) { a.say("%s", message) },
-			Confirm: func(message, yes, no string) (bool, error) {
-				// Two answers without a no have nothing to decline.
-				err := a.confirm(fmt.Sprintf("%s (y: %s, n: %s)", message, yes, no))
-				return err == nil, nil
-			},
-		}))
+		options = append(options, identity.WithPlugin(a.plugin(program)))
 	}
 	var list []key
 	for _, file := range f.files {
-		ids, err := identity.Load(file, ask, options...)
+		ids, err := identity.Load(file, a.askFor, options...)
 		if err != nil {
 			return nil, err
 		}
@@ -64,6 +54,27 @@ func (a *app) keys(f identityFlags) ([]key, error) {
 		}
 	}
 	return list, nil
+}
+
+func (a *app) askFor(prompt string) (*secret.Bytes, error) {
+	return a.ask(strings.TrimRight(prompt, ": "))
+}
+
+// plugin is how a plugin talks to whoever is at the terminal. Its questions
+// are its own, such as whether to use up a device's last try: --yes, which was
+// given for ours, does not answer them.
+func (a *app) plugin(program string) identity.Plugin {
+	return identity.Plugin{
+		Program: program,
+		Ask:     a.askFor,
+		Say:     func(message string) { a.say("%s", message) },
+		Confirm: func(message, yes, no string) (bool, error) {
+			if no == "" {
+				no = "stop"
+			}
+			return a.answer(fmt.Sprintf("%s (y: %s, n: %s)", message, yes, no))
+		},
+	}
 }
 
 // publicHalf is the recipient of an identity that this program holds itself.

@@ -3,25 +3,28 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"filippo.io/age/armor"
 )
 
-// identitiesInside finds files in the home that hold an age identity: with
-// one of them, whoever copies the home opens what is sealed in it. Only small
-// files can be one.
+// identitiesInside finds files in the home that hold an age identity, in the
+// clear or under a passphrase: with one of them, whoever copies the home opens
+// what is sealed in it. Only small files can be one.
 func (h *home) identitiesInside() ([]string, error) {
 	var found []string
 	err := filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && path == h.path(h.generator.Archive.Rest) {
-			return fs.SkipDir // the archive, which only stakeseal writes
+		if !d.Type().IsRegular() {
+			return nil
 		}
 		info, err := d.Info()
-		if err != nil || !d.Type().IsRegular() || info.Size() > 64<<10 {
+		if err != nil || info.Size() > 256<<10 {
 			return err
 		}
 		data, err := os.ReadFile(path)
@@ -29,7 +32,7 @@ func (h *home) identitiesInside() ([]string, error) {
 			return err
 		}
 		defer clear(data)
-		if bytes.Contains(data, []byte("AGE-SECRET-KEY-")) || bytes.Contains(data, []byte("AGE-PLUGIN-")) {
+		if holdsIdentity(data) {
 			found = append(found, path)
 		}
 		return nil
@@ -38,6 +41,21 @@ func (h *home) identitiesInside() ([]string, error) {
 		return nil, fmt.Errorf("couldn't look for identities in the home: %w", err)
 	}
 	return found, nil
+}
+
+// holdsIdentity recognises an identity file, also one that is encrypted with a
+// passphrase: its header, which stands in the clear, has a scrypt stanza, as no
+// sealed secret has.
+func holdsIdentity(data []byte) bool {
+	if bytes.Contains(data, []byte("AGE-SECRET-KEY-")) || bytes.Contains(data, []byte("AGE-PLUGIN-")) {
+		return true
+	}
+	header := data
+	if armored := bytes.Index(data, []byte(armor.Header)); armored >= 0 {
+		// What is cut off at its end still begins with the header.
+		header, _ = io.ReadAll(armor.NewReader(bytes.NewReader(data[armored:])))
+	}
+	return bytes.HasPrefix(header, []byte("age-encryption.org/v1\n-> scrypt "))
 }
 
 // noIdentityInside refuses to make keys for real money in a home that holds

@@ -55,8 +55,8 @@ they belong, away from this machine and from each other.`,
 	f.StringArrayVar(&p.recovery, "recovery", nil, "a recovery recipient, `NAME=FILE`; any one of them opens mnemonics")
 	f.StringArrayVar(&p.signing, "signing", nil, "a signing recipient, `NAME=FILE`; any one of them opens signing keys")
 	f.StringVar(&p.identities, "identities", "", "the `DIR` for identities made here, outside the home")
-	f.Uint32Var(&p.maxPerOrder, "max-validators-per-order", 1000, "the largest order")
-	f.StringVar(&p.keystore, "keystore", "pbkdf2", "the keystore made at birth: pbkdf2, scrypt or none")
+	f.Uint32Var(&p.maxPerOrder, "max-validators-per-order", 1000, "the largest order, `N` validators")
+	f.StringVar(&p.keystore, "keystore", "pbkdf2", "the `KIND` of keystore made at birth: pbkdf2, scrypt or none")
 	f.BoolVar(&p.anyAddress, "allow-known-bad-address", false, "accept an address that nobody is known to control: what is paid there may be lost")
 	f.BoolVar(&p.oneRecovery, "one-recovery-recipient", false, "accept a single recovery recipient on mainnet: losing that identity loses every mnemonic")
 	return cmd
@@ -70,7 +70,7 @@ type party struct {
 	made          string // path of the identity, "" when the recipient was given
 }
 
-func (a *app) initHome(p initPlan) error {
+func (a *app) initHome(p initPlan) (err error) {
 	network, err := a.needNetwork()
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (a *app) initHome(p initPlan) error {
 	if err != nil {
 		return err
 	}
-	if err := mustNotExist(dir); err != nil {
+	if err := mustNotExist(dir, "choose another --home; init never changes one that exists"); err != nil {
 		return err
 	}
 	given, err := p.givenParties()
@@ -97,9 +97,15 @@ func (a *app) initHome(p initPlan) error {
 	}
 	// A home is made beside its place and moved there whole, so that a crash,
 	// a full disk or a bad recipient leaves no half of one.
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+	undo, err := makeFolders(filepath.Dir(dir))
+	if err != nil {
 		return fmt.Errorf("couldn't make the home: %w", err)
 	}
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
 	building, err := os.MkdirTemp(filepath.Dir(dir), ".stakeseal-new-")
 	if err != nil {
 		return fmt.Errorf("couldn't make the home: %w", err)
@@ -109,16 +115,19 @@ func (a *app) initHome(p initPlan) error {
 	if err != nil {
 		return err
 	}
-	made, err := makeIdentities(missing)
+	made, remove, err := makeIdentities(missing)
 	if err != nil {
 		return err
 	}
 	parties := append(given, made...)
 	if err := writeHome(building, network, addresses, parties, key, p); err != nil {
-		return errors.Join(err, removeIdentities(made))
+		return errors.Join(err, remove())
 	}
 	if err := os.Rename(building, dir); err != nil {
-		return errors.Join(fmt.Errorf("couldn't move the new home into place: %w", err), removeIdentities(made))
+		return errors.Join(fmt.Errorf("couldn't move the new home into place: %w", err), remove())
+	}
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return fmt.Errorf("couldn't make sure of the new home: %w", err)
 	}
 	return a.reportHome(network, dir, addresses, parties, key)
 }
@@ -135,11 +144,11 @@ func (a *app) needNetwork() (eth.Network, error) {
 	return n, nil
 }
 
-func mustNotExist(dir string) error {
-	if _, err := os.Lstat(dir); err == nil {
-		return fail(exitConflict, "choose another --home; init never changes one that exists", "%s is there already", dir)
+func mustNotExist(path, hint string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fail(exitConflict, hint, "%s is there already", path)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("couldn't look at %s: %w", dir, err)
+		return fmt.Errorf("couldn't look whether it is there: %w", err)
 	}
 	return nil
 }
@@ -171,7 +180,7 @@ func (p initPlan) parseAddresses(a *app, n eth.Network) (map[string]eth.Address,
 			a.say("warning: %v: %s", address, why)
 		}
 		if _, twice := out[name]; twice {
-			return nil, usage("", "--withdrawal-address: the name %q occurs twice", name)
+			return nil, usage("give each address a name of its own", "--withdrawal-address: the name %q occurs twice", name)
 		}
 		out[name] = address
 	}
@@ -215,7 +224,7 @@ func (p initPlan) givenParties() (given []party, err error) {
 				return nil, usage("a recipient file holds one public key, age1..., as stakeseal identity new prints it", "recipient %s in %s: %w", name, file, err)
 			}
 			if slices.ContainsFunc(given, func(q party) bool { return q.name == name }) {
-				return nil, usage("", "recipient %q is named twice", name)
+				return nil, usage("give each recipient a name of its own: who signs must not be able to open a mnemonic", "recipient %q is named twice", name)
 			}
 			given = append(given, party{name: name, purpose: list.purpose, file: data})
 		}
@@ -259,8 +268,8 @@ func (p initPlan) missingParties(n eth.Network, dir string, given []party) ([]pa
 	}
 	for i := range missing {
 		missing[i].made = filepath.Join(where, missing[i].name+".identity")
-		if err := mustNotExist(missing[i].made); err != nil {
-			return nil, fail(exitConflict, "choose another --identities folder", "%s is there already", missing[i].made)
+		if err := mustNotExist(missing[i].made, "choose another --identities folder"); err != nil {
+			return nil, err
 		}
 	}
 	return missing, nil
@@ -272,22 +281,58 @@ func inside(dir, path string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
-// makeIdentities makes what missing names. All of one home are of one kind,
-// post-quantum, as age demands within a list.
-func makeIdentities(missing []party) ([]party, error) {
-	for i := range missing {
-		recipient, file := identity.New(identity.PostQuantum)
-		err := os.MkdirAll(filepath.Dir(missing[i].made), 0o700)
-		if err == nil {
-			err = identity.WriteNew(missing[i].made, file, nil)
+// makeFolders makes a folder and those above it. undo removes the ones that it
+// made and that are still empty.
+func makeFolders(dir string) (undo func(), err error) {
+	var made []string
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
+			break
 		}
+		made = append(made, at)
+	}
+	undo = func() {
+		for _, at := range made { // the innermost first
+			_ = os.Remove(at)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		undo()
+		return nil, err
+	}
+	return undo, nil
+}
+
+// makeIdentities makes what missing names, in one folder. All of one home are
+// of one kind, post-quantum, as age demands within a list.
+func makeIdentities(missing []party) (_ []party, undo func() error, err error) {
+	if len(missing) == 0 {
+		return nil, func() error { return nil }, nil
+	}
+	removeFolders, err := makeFolders(filepath.Dir(missing[0].made))
+	if err != nil {
+		return nil, nil, fmt.Errorf("couldn't make the folder of the identities: %w", err)
+	}
+	for i := range missing {
+		undo = func() error {
+			err := removeIdentities(missing[:i])
+			removeFolders()
+			return err
+		}
+		recipient, file := identity.New(identity.PostQuantum)
+		err := identity.WriteNew(missing[i].made, file, nil)
 		file.Wipe()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("couldn't make the identity of %s: %w", missing[i].name, err), removeIdentities(missing[:i]))
+			return nil, nil, errors.Join(fmt.Errorf("couldn't make the identity of %s: %w", missing[i].name, err), undo())
 		}
 		missing[i].file = fmt.Appendf(nil, "# %s, %s\n%s\n", missing[i].name, missing[i].purpose, recipient)
 	}
-	return missing, nil
+	undo = func() error {
+		err := removeIdentities(missing)
+		removeFolders()
+		return err
+	}
+	return missing, undo, nil
 }
 
 // removeIdentities takes back identities that nothing was sealed to yet.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/stakeseal/stakeseal/birth"
@@ -35,4 +36,25 @@ func (h *home) born(ctx context.Context, pubkey eth.Pubkey) (record.Birth, *cert
 		return b, nil, fmt.Errorf("the record of %v: %w", pubkey, err)
 	}
 	return b, v, nil
+}
+
+// errCutShort says that a run ended between a birth's commit and its archive.
+var errCutShort = errors.New("its making was cut short")
+
+// unarchived explains a birth that the archive lacks: a run that was killed
+// leaves one. Where the order has its receipt, somebody took the object away.
+func (h *home) unarchived(ctx context.Context, order string, index uint32, missing error) error {
+	o, err := h.records.Order(ctx, order)
+	if err != nil {
+		return err
+	}
+	_, err = h.archive.Get(ctx, birth.ReceiptObject(order, 0, o.Count))
+	switch {
+	case errors.Is(err, record.ErrNotFound):
+		return fail(exitRefused, "stakeseal generate --resume "+order+" finishes it, if it was interrupted; else somebody changed the archive",
+			"index %d of order %s is not archived: %w", index, order, errCutShort)
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("%w: couldn't read index %d from the archive, which had order %s whole: %w", birth.ErrTampered, index, order, missing)
 }

@@ -32,6 +32,7 @@ type handoverFlags struct {
 	client   string
 	out      string
 	again    bool
+	unknown  bool
 	root     string
 	workers  int
 }
@@ -46,10 +47,14 @@ as CLIENT takes them: keystores, passwords and a slashing-protection file. CLIEN
 is web3signer, teku, lighthouse, prysm, lodestar, nimbus, or keymanager for the
 body of one keymanager API request.
 
-Each validator is handed over: its assignment moves to external:NAME before the
-files stand, so that no signer of stakeseal signs for it any more, and an event
-notes it. From then on its slashing protection is the other software's. If the
-command is interrupted, --again writes the files for what was handed over.`,
+Each validator is handed over: its assignment moves to external:NAME before a byte
+of its key is written, so that no signer of stakeseal signs for it any more, and
+an event notes it. From then on its slashing protection is the other software's.
+If the command is interrupted, --again writes the files for what was handed over.
+
+The slashing-protection file says that the keys have signed nothing. For an order
+that came from a bundle nobody knows that here: what its keys signed, and where
+they are assigned or were handed to, stayed behind in the home that made them.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.words = args
 			return a.keystoreExport(cmd.Context(), f)
@@ -61,8 +66,9 @@ command is interrupted, --again writes the files for what was handed over.`,
 	flags.StringVar(&f.client, "for", "", "the `CLIENT` that will sign: "+strings.Join(clientNames(), ", "))
 	flags.StringVarP(&f.out, "out", "o", "", "the `DIR` for the files, new or empty")
 	flags.BoolVar(&f.again, "again", false, "also write keys that were handed to external:NAME before: make sure that they sign in one place only")
+	flags.BoolVar(&f.unknown, "no-history-known", false, "also write keys of orders that came from a bundle: you give up slashing protection against whatever they signed before, as the file written here has none of it")
 	flags.StringVar(&f.root, "genesis-validators-root", "", "the `ROOT` of a network whose root is not known here (ephemery, custom ones)")
-	cmd.Flags().IntVar(&f.workers, "workers", defaultWorkers, "how many to open at once; with scrypt keystores each takes 256 MiB")
+	cmd.Flags().IntVar(&f.workers, "workers", defaultWorkers, "open `N` at once; with scrypt keystores each takes 256 MiB")
 	return cmd
 }
 
@@ -76,6 +82,7 @@ type handed struct {
 	file      string // its keystore's name
 	keystore  []byte
 	password  *secret.Bytes
+	unknown   bool // what it signed is not known here
 }
 
 func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
@@ -87,7 +94,7 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
 	case strings.HasPrefix(f.signer, external):
 		return usage("name the former signer, with --again", "--signer is %q", f.signer)
 	}
-	layout, ok := clients[f.client]
+	client, ok := clients[f.client]
 	if !ok {
 		return usage("one of "+strings.Join(clientNames(), ", "), "--for is %q", f.client)
 	}
@@ -113,11 +120,15 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := h.historyKnown(ctx, f, list); err != nil {
+		return err
+	}
 	out, err := newOutFolder(f.out)
 	if err != nil {
 		return err
 	}
 	defer out.discard()
+	a.sayLeft(out)
 	keys, err := a.keys(f.identity)
 	if err != nil {
 		return err
@@ -137,19 +148,36 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
 		return err
 	}
 	nameKeystores(list, a.now().Unix())
-	if err := layout.write(out, list, root); err != nil {
+	files, body, err := client.layout(list, root)
+	if err != nil {
 		return err
 	}
+	defer body.Wipe()
+	if err := a.deliver(ctx, h, f, list, files, out); err != nil {
+		return err
+	}
+	return a.reportHandover(h, f, client, out.path, list)
+}
+
+// deliver asks, hands the keys over, and only then writes them: until they
+// are assigned away nothing of them is on a disk, where a killed process
+// would leave it and who finds it could sign beside the signer.
+func (a *app) deliver(ctx context.Context, h *home, f handoverFlags, list []*handed, files []handedFile, out *outFolder) error {
 	if err := a.confirmHandover(f, out, list); err != nil {
 		return err
 	}
 	if err := a.handOver(ctx, h, f, list); err != nil {
 		return handoverHint(a, h, f, err)
 	}
+	for _, file := range files {
+		if err := out.write(file.name, file.data); err != nil {
+			return handoverHint(a, h, f, err)
+		}
+	}
 	if err := out.place(); err != nil {
 		return handoverHint(a, h, f, err)
 	}
-	return a.reportHandover(h, f, layout, out.path, list)
+	return nil
 }
 
 // genesisRoot is the genesis validators root of the slashing-protection file:
@@ -181,26 +209,29 @@ func (h *home) handover(ctx context.Context, f handoverFlags) (list []*handed, e
 		if err != nil {
 			return nil, err
 		}
+		// What the selection says of the signer was read before its first row,
+		// and may be old. This is decided on, and its epoch is the one that the
+		// hand-over replaces.
+		held, err := h.records.Assignment(ctx, c.Pubkey)
+		if err != nil && !errors.Is(err, record.ErrNotFound) {
+			return nil, err
+		}
 		switch {
-		case c.Signer == f.signer, c.Signer == external+f.signer && f.again:
-		case c.Signer == external+f.signer:
+		case held.Signer == f.signer, held.Signer == external+f.signer && f.again:
+		case held.Signer == external+f.signer:
 			away++
 			if len(f.words) > 0 {
-				return nil, fail(exitConflict, "--again writes its files once more", "%v was handed to %s already", c.Pubkey, c.Signer)
+				return nil, fail(exitConflict, "--again writes its files once more", "%v was handed to %s already", c.Pubkey, held.Signer)
 			}
 			continue
-		case len(f.words) > 0 && c.Signer == "":
+		case len(f.words) > 0 && held.Signer == "":
 			return nil, fail(exitConflict, "stakeseal assign --to "+f.signer+" "+short(c.Pubkey.String())[:12]+" assigns it", "%v is not assigned to any signer", c.Pubkey)
 		case len(f.words) > 0:
-			return nil, fail(exitConflict, "stop it there first; stakeseal assign --move moves it", "%v is assigned to %s", c.Pubkey, c.Signer)
+			return nil, fail(exitConflict, "stop it there first; stakeseal assign --move moves it", "%v is assigned to %s", c.Pubkey, held.Signer)
 		default:
 			continue
 		}
-		assigned, err := h.records.Assignment(ctx, c.Pubkey)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, &handed{validator: c.Validator, assigned: assigned})
+		list = append(list, &handed{validator: c.Validator, assigned: held})
 	}
 	if len(list) > 0 {
 		return list, nil
@@ -294,12 +325,88 @@ func nameKeystores(list []*handed, unix int64) {
 	}
 }
 
+// outside says of which orders the keys may exist where this home does not
+// see them sign, and why. Assignments and events don't travel with a bundle,
+// and a rebuilt store has lost them; a restored key is in a file.
+func (h *home) outside(ctx context.Context, orders []string) (list []string, why map[string]string, err error) {
+	why = map[string]string{}
+	for _, order := range orders {
+		if _, seen := why[order]; seen {
+			continue
+		}
+		why[order] = ""
+		for e, err := range h.records.Events(ctx, record.EventQuery{Order: order}) {
+			if err != nil {
+				return nil, nil, err
+			}
+			switch {
+			case e.Kind == "imported" && e.Detail["from"] == "archive":
+				why[order] = "its store was rebuilt from the archive"
+			case e.Kind == "imported":
+				why[order] = "it came from a bundle"
+			case e.Kind == "restored":
+				why[order] = "its keys were restored to keystores"
+			case e.Kind == "mnemonic-shown":
+				why[order] = "its mnemonics were shown"
+			}
+		}
+		if why[order] != "" {
+			list = append(list, order)
+		}
+	}
+	return list, why, nil
+}
+
+// imported are those of the orders that this home took from a bundle or its
+// archive, each once: what was exported of them before is not known here.
+func (h *home) imported(ctx context.Context, orders []string) (list []string, err error) {
+	seen := map[string]bool{}
+	for _, order := range orders {
+		if seen[order] {
+			continue
+		}
+		seen[order] = true
+		for _, err := range h.records.Events(ctx, record.EventQuery{Order: order, Kind: "imported"}) {
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, order)
+			break
+		}
+	}
+	return list, nil
+}
+
+// historyKnown refuses keys that may have signed elsewhere, unless the caller
+// gives their history up. It marks them.
+func (h *home) historyKnown(ctx context.Context, f handoverFlags, list []*handed) error {
+	orders := make([]string, len(list))
+	for i, k := range list {
+		orders[i] = k.validator.Order
+	}
+	outside, why, err := h.outside(ctx, orders)
+	if err != nil {
+		return err
+	}
+	if len(outside) > 0 && !f.unknown {
+		return fail(exitConflict, "make sure that they sign nowhere else, and bring their slashing protection history from wherever they signed; then add --no-history-known",
+			"the signing history of the keys of order %s is not known here: %s", strings.Join(outside, ", "), why[outside[0]])
+	}
+	for _, k := range list {
+		k.unknown = slices.Contains(outside, k.validator.Order)
+	}
+	return nil
+}
+
 func (a *app) confirmHandover(f handoverFlags, out *outFolder, list []*handed) error {
 	a.say("%d keys of %s are ready for %s, to be put into %s", len(list), f.signer, f.client, out.path)
 	a.say("they will be assigned to %s%s: no signer of stakeseal signs for them after that, and slashing protection is %s's", external, f.signer, f.client)
 	again := slices.ContainsFunc(list, func(k *handed) bool { return k.assigned.Signer != f.signer })
 	if again {
 		a.say("warning: some were handed over before: if they have signed anywhere, bring the slashing protection history from there; the file written here has none")
+	}
+	if slices.ContainsFunc(list, func(k *handed) bool { return k.unknown }) {
+		a.say("warning: some came from a bundle: if they have signed anywhere, bring the slashing protection history from there; the file written here has none")
 	}
 	return a.confirm(fmt.Sprintf("Hand %d keys over? Whatever signed with them as %s must have stopped.", len(list), f.signer))
 }
@@ -325,17 +432,31 @@ func (a *app) handOver(ctx context.Context, h *home, f handoverFlags, list []*ha
 func (a *app) handOverOne(ctx context.Context, h *home, f handoverFlags, k *handed) error {
 	pubkey := k.validator.Pubkey
 	now := record.Time(a.now())
+	once := ""
 	detail := map[string]string{"signer": f.signer, "client": f.client, "epoch": fmt.Sprint(k.assigned.Epoch)}
-	if k.assigned.Signer == f.signer {
+	if k.unknown {
+		detail["history"] = "unknown"
+	}
+	switch {
+	case k.assigned.Signer == f.signer:
 		next := record.Assignment{Pubkey: pubkey, Signer: external + f.signer, Epoch: k.assigned.Epoch + 1, Time: now}
 		if err := h.records.Assign(ctx, next); err != nil {
 			return fmt.Errorf("couldn't hand %v over: %w", pubkey, err)
 		}
 		detail["epoch"] = fmt.Sprint(next.Epoch)
-	} else {
+		// Of two exports in one second both make the same assignment, which a
+		// store takes as one repeated; the note it takes once.
+		once = fmt.Sprintf("handed-over/%v/%d", pubkey, next.Epoch)
+	case f.again && k.assigned.Signer == external+f.signer: // nothing moves it from there
 		detail["again"] = "yes"
+	default:
+		return fmt.Errorf("couldn't hand %v over: %w: it is assigned to %s", pubkey, record.ErrStale, k.assigned.Signer)
 	}
-	return h.note(ctx, record.Event{Time: now, Kind: "exported-keystore", Order: k.validator.Order, Pubkey: pubkey, Detail: detail})
+	err := h.note(ctx, record.Event{Time: now, Kind: "exported-keystore", Order: k.validator.Order, Pubkey: pubkey, Detail: detail, Once: once})
+	if errors.Is(err, record.ErrExists) {
+		return fmt.Errorf("couldn't hand %v over: %w: another export did", pubkey, record.ErrStale)
+	}
+	return err
 }
 
 // handoverHint says how to go on after a failure between the first assignment

@@ -17,12 +17,16 @@ import (
 type validatorJSON struct {
 	Schema string `json:"schema"`
 	record.Validator
-	AssignedTo string            `json:"assigned_to,omitempty"`
-	Labels     map[string]string `json:"labels,omitempty"`
+	AssignedTo *string           `json:"assigned_to"` // null: nobody
+	Labels     map[string]string `json:"labels"`
 }
 
 func toJSON(c chosen) validatorJSON {
-	return validatorJSON{"stakeseal/validator/v1", c.Validator, c.Signer, c.Labels}
+	v := validatorJSON{"stakeseal/validator/v1", c.Validator, nil, c.Labels}
+	if c.Signer != "" {
+		v.AssignedTo = &c.Signer
+	}
+	return v
 }
 
 func (a *app) ordersVerb() *cobra.Command {
@@ -56,7 +60,7 @@ func (a *app) ordersVerb() *cobra.Command {
 						Schema string `json:"schema"`
 						record.Order
 						Made uint32 `json:"made"`
-					}{"stakeseal/order/v1", o, filled[o.ID]}); err != nil {
+					}{"stakeseal/order-status/v1", o, filled[o.ID]}); err != nil {
 						return err
 					}
 					continue
@@ -120,7 +124,7 @@ func (a *app) list(cmd *cobra.Command, h *home, s *selection) error {
 		}
 		if a.json {
 			if err := encoder.Encode(toJSON(c)); err != nil {
-				return fmt.Errorf("couldn't print: %w", err)
+				return unprinted(err)
 			}
 			continue
 		}
@@ -133,11 +137,11 @@ func (a *app) list(cmd *cobra.Command, h *home, s *selection) error {
 			signer = "-"
 		}
 		if _, err := fmt.Fprintf(out, "%-20s %6d  %-98s %-16s %s\n", c.Order, c.Index, c.Pubkey, signer, c.Created.Format(time.RFC3339)); err != nil {
-			return fmt.Errorf("couldn't print: %w", err)
+			return unprinted(err)
 		}
 	}
 	if err := out.Flush(); err != nil {
-		return fmt.Errorf("couldn't print: %w", err)
+		return unprinted(err)
 	}
 	if first && !a.json {
 		a.say("no validators yet; next: stakeseal generate --count 1")
@@ -185,11 +189,13 @@ func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 		verdict = "REFUSED: " + certificateErr.Error()
 	}
 	var history []record.Event
-	for e, err := range h.records.Events(ctx, record.EventQuery{Pubkey: c.Pubkey}) {
+	for e, err := range h.records.Events(ctx, record.EventQuery{Order: c.Order}) {
 		if err != nil {
 			return err
 		}
-		history = append(history, e)
+		if e.Pubkey == c.Pubkey || e.Pubkey == (eth.Pubkey{}) { // its own, and those of the whole order
+			history = append(history, e)
+		}
 	}
 	if a.json {
 		err := a.object(struct {
@@ -211,11 +217,11 @@ func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 		t.row("withdrawals to", fmt.Sprintf("%v (%s)", address, name))
 		t.row("credentials", c.Credentials.String())
 		for i, d := range c.Deposits {
-			t.row(fmt.Sprintf("deposit %d", i+1), fmt.Sprintf("%s ETH, data root %v", d.Amount.Ether(h.generator.Network), d.DataRoot))
+			t.row(fmt.Sprintf("deposit %d", i+1), fmt.Sprintf("%s %s, data root %v", d.Amount.Ether(h.generator.Network), h.generator.Network.Unit(), d.DataRoot))
 		}
 		t.row("mnemonic", c.Mnemonic)
 		for _, r := range b.Sealing.Recipients {
-			t.row("sealed to", r.Name+"  "+short(r.Key))
+			t.row("sealed to", r.Name+"  "+keyText(r.Key))
 		}
 		t.row("made", c.Created.Format(time.RFC3339))
 		t.row("certificate", verdict)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -33,8 +34,11 @@ func start() (code int) {
 		fmt.Fprintln(os.Stderr, "stakeseal: error:", err)
 		return exitInternal
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
+	// The second signal ends the program at once: something may wait where
+	// nothing looks at ctx, such as the opening of a pipe that nobody writes to.
+	context.AfterFunc(ctx, stop)
 	a := &app{in: os.Stdin, out: out, err: words, now: time.Now, terminal: terminal}
 	defer func() {
 		if recover() != nil { // its value may hold anything, a secret too
@@ -45,6 +49,18 @@ func start() (code int) {
 	return a.run(ctx, os.Args[1:])
 }
 
+// endings are the signals on which a run cleans up and ends. What our parent
+// lets us ignore stays ignored: with nohup a terminal that closes ends nothing.
+func endings() []os.Signal {
+	list := []os.Signal{syscall.SIGTERM}
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP, syscall.SIGQUIT} {
+		if !signal.Ignored(s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
 // app is one run of the command: where it reads and writes, and the flags
 // that every verb has. Verbs get it instead of globals.
 type app struct {
@@ -53,6 +69,7 @@ type app struct {
 	err      io.Writer // words
 	terminal bool      // somebody is there to answer
 	now      func() time.Time
+	ended    <-chan struct{} // closed when the run shall end; nil: never
 
 	homeFlag    string
 	networkFlag string
@@ -62,16 +79,20 @@ type app struct {
 
 // run runs one command line and returns its exit code.
 func (a *app) run(ctx context.Context, args []string) int {
+	a.ended = ctx.Done()
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	if err := root.ExecuteContext(ctx); err != nil {
-		return a.fail(ctx, err)
+	if verb, err := root.ExecuteContextC(ctx); err != nil {
+		return a.fail(ctx, err, verb.CommandPath())
 	}
 	return 0
 }
+
+// goWords are what Go's number parser says before it says what is wrong.
+var goWords = regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": `)
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -95,7 +116,7 @@ Begin with:   stakeseal init --network hoodi --withdrawal-address 0xYOUR_ADDRESS
 	flags.BoolVar(&a.json, "json", false, "print data as JSON (lists: one object a line)")
 	flags.BoolVarP(&a.yes, "yes", "y", false, "answer yes to every question")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("see "+cmd.CommandPath()+" --help", "%w", err)
+		return usage("see "+cmd.CommandPath()+" --help", "%s", goWords.ReplaceAllString(err.Error(), ""))
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "make", Title: "Make keys:"},

@@ -6,16 +6,34 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // outFolder is a folder of files that appears whole or not at all. Files are
 // written beside their place under a hidden name; place moves them there. It
 // works on a medium without hard links. A process that is killed leaves the
-// hidden folder, which nobody but its owner can read.
+// hidden folder, which nobody but its owner can read; sayLeft tells of it.
 type outFolder struct {
 	path  string // where the files go
 	temp  string // where they are until then
 	there bool   // path existed, empty: a mount point, say
+}
+
+// newPrefix begins the hidden names.
+const newPrefix = ".stakeseal-new-"
+
+// sayLeft warns of what a killed run left beside the new folder: it may hold
+// keys, and nobody sees it. It is not removed, as its run may be alive.
+func (a *app) sayLeft(o *outFolder) {
+	entries, err := os.ReadDir(filepath.Dir(o.temp))
+	if err != nil {
+		return // only a service: who may not list the folder may still write there
+	}
+	for _, e := range entries {
+		if path := filepath.Join(filepath.Dir(o.temp), e.Name()); strings.HasPrefix(e.Name(), newPrefix) && path != o.temp {
+			a.say("warning: %s is of another run; if none is under way, it was left by one that was killed and may hold keys: delete it", path)
+		}
+	}
 }
 
 // newOutFolder begins a folder at path, which must not exist or be empty:
@@ -36,11 +54,11 @@ func newOutFolder(path string) (*outFolder, error) {
 	case err != nil:
 		return nil, fmt.Errorf("couldn't use --out: %w", err)
 	case len(entries) > 0:
-		return nil, fail(exitConflict, "choose a new or empty folder: nothing is overwritten or mixed", "%s is not empty", path)
+		return nil, fail(exitConflict, "choose a new or empty folder: nothing is overwritten or mixed", "%s is not empty: it holds %s", path, entries[0].Name())
 	default:
 		o.there, above = true, path
 	}
-	if o.temp, err = os.MkdirTemp(above, ".stakeseal-new-"); err != nil { // mode 0700
+	if o.temp, err = os.MkdirTemp(above, newPrefix); err != nil { // mode 0700
 		return nil, fmt.Errorf("couldn't make a folder: %w", err)
 	}
 	return o, nil

@@ -57,7 +57,7 @@ func each[T any](list []T) iter.Seq2[T, error] {
 
 // workersFlag adds --workers; checkWorkers judges it.
 func workersFlag(cmd *cobra.Command, workers *int) {
-	cmd.Flags().IntVar(workers, "workers", defaultWorkers, "how many to make at once; with scrypt each takes 256 MiB")
+	cmd.Flags().IntVar(workers, "workers", defaultWorkers, "make `N` at once; with scrypt each takes 256 MiB")
 }
 
 func checkWorkers(workers int) error {

@@ -4,13 +4,10 @@ import (
 	"encoding/json"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
-
-	"github.com/stakeseal/stakeseal/internal/config"
 )
 
 // jsonRaw is JSON that is printed as it is.
@@ -46,12 +43,4 @@ func (b *bar) done() {
 		b.one.Abort(false)
 		b.all.Wait()
 	}
-}
-
-func names(files []config.RecipientFile) string {
-	var list []string
-	for _, f := range files {
-		list = append(list, f.Name)
-	}
-	return strings.Join(list, ", ")
 }

@@ -123,6 +123,32 @@ func TestAssignRace(t *testing.T) {
 				t.Errorf("%s won, and %s is recorded", winner, v.Signer)
 			}
 		}
+		// Taking it away at once, too.
+		var moves [][]string
+		for _, signer := range []string{"signer-a", "signer-b", "signer-c"} {
+			if signer != winner {
+				moves = append(moves, to(signer, pubkey, "--move", "--yes"))
+			}
+		}
+		results = s.together(moves...)
+		if got := codes(results); !slices.Equal(got, []int{0, 0}) && !slices.Equal(got, []int{0, exitConflict}) {
+			t.Errorf("moving: exit codes %v: %+v", got, results)
+		}
+		moved, last := 0, ""
+		for _, e := range s.assignments(pubkey) {
+			moved, last = moved+1, e
+		}
+		succeeded := 0
+		for _, o := range results {
+			if o.code == 0 {
+				succeeded++
+			}
+		}
+		for _, v := range lines[listed](t, s.must(0, "list", pubkey, "--json").out) {
+			if moved != 1+succeeded || !strings.HasPrefix(last, v.Signer+" ") {
+				t.Errorf("%d moves succeeded, %d assignments are noted, the last to %q, and %s has it", succeeded, moved, last, v.Signer)
+			}
+		}
 	}
 	s.must(0, "generate", "--order", "many", "--count", "24", "--keystore", "none", "--yes")
 	for _, o := range s.together(to("signer-a", "--order", "many"), to("signer-b", "--order", "many")) {
@@ -131,27 +157,33 @@ func TestAssignRace(t *testing.T) {
 		}
 	}
 	for index, pubkey := range s.owners("many") {
-		var shown struct {
-			Signer string `json:"assigned_to"`
-			Events []struct {
-				Kind   string            `json:"kind"`
-				Detail map[string]string `json:"detail"`
-			} `json:"events"`
-		}
-		decode(t, s.must(0, "show", pubkey, "--json").out, &shown)
-		var to []string
-		for _, e := range shown.Events {
-			if e.Kind == "assigned" {
-				to = append(to, e.Detail["signer"]+" epoch "+e.Detail["epoch"])
-			}
-		}
-		if shown.Signer == "" && len(to) == 0 {
+		noted := s.assignments(pubkey)
+		signer := lines[listed](t, s.must(0, "list", pubkey, "--json").out)[0].Signer
+		if signer == "" && len(noted) == 0 {
 			continue // both stopped before it
 		}
-		if !slices.Equal(to, []string{shown.Signer + " epoch 1"}) {
-			t.Errorf("many/%d is assigned to %q, its events say %q", index, shown.Signer, to)
+		if !slices.Equal(noted, []string{signer + " epoch 1"}) {
+			t.Errorf("many/%d is assigned to %q, its events say %q", index, signer, noted)
 		}
 	}
+}
+
+// assignments are a validator's, as its events tell them.
+func (s *site) assignments(pubkey string) (list []string) {
+	s.Helper()
+	var shown struct {
+		Events []struct {
+			Kind   string            `json:"kind"`
+			Detail map[string]string `json:"detail"`
+		} `json:"events"`
+	}
+	decode(s, s.must(0, "show", pubkey, "--json").out, &shown)
+	for _, e := range shown.Events {
+		if e.Kind == "assigned" {
+			list = append(list, e.Detail["signer"]+" epoch "+e.Detail["epoch"])
+		}
+	}
+	return list
 }
 
 // TestPlacesRace: a home, an identity, a bundle is made by one of several at

@@ -16,7 +16,7 @@ import (
 func (a *app) recoveryVerb() *cobra.Command {
 	cmd := &cobra.Command{Use: "recovery", Short: "Prove that mnemonics open, and get keys back", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(a.drillVerb(), a.restoreVerb())
+	cmd.AddCommand(a.drillVerb(), a.restoreVerb(), a.rebuildVerb())
 	return cmd
 }
 
@@ -49,7 +49,7 @@ where the identity lives.`,
 	cmd.Flags().StringVar(&f.order, "order", "", "only the order `ID` (default: all)")
 	cmd.Flags().StringArrayVar(&f.bundles, "bundle", nil, "an exported bundle `FILE` instead of a home; repeat for several")
 	cmd.Flags().StringVar(&f.trust, "trust", "", "the trust `FILE` to judge bundles by (default: the home's)")
-	cmd.Flags().IntVar(&f.workers, "workers", defaultWorkers, "how many validators to re-derive at once")
+	cmd.Flags().IntVar(&f.workers, "workers", defaultWorkers, "re-derive `N` validators at once")
 	return cmd
 }
 

@@ -57,7 +57,7 @@ are enough. The mnemonics are not shown unless --show-secret asks for it.`,
 	flags.StringVar(&f.trust, "trust", "", "the trust `FILE` to judge the bundle by (default: the home's)")
 	flags.StringVarP(&f.out, "out", "o", "", "the `DIR` for the keystores, new or empty")
 	flags.StringVar(&f.password, "password-file", "", "the `FILE` with the password of the keystores (default: asked for)")
-	flags.StringVar(&f.kdf, "kdf", string(keystore.Scrypt), "how the password protects a keystore: scrypt, or pbkdf2 for a long random password")
+	flags.StringVar(&f.kdf, "kdf", string(keystore.Scrypt), "the `KDF` by which the password protects a keystore: scrypt, or pbkdf2 for a long random password")
 	flags.BoolVar(&f.show, "show-secret", false, "show the mnemonics, on a terminal, after a confirmation")
 	workersFlag(cmd, &f.workers)
 	return cmd
@@ -117,6 +117,7 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 			return err
 		}
 		defer out.discard()
+		a.sayLeft(out)
 		if password, err = a.password(f.password); err != nil {
 			return err
 		}
@@ -139,7 +140,7 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	}
 	a.say("order %s: every mnemonic opens, and all %d validators re-derive from them", s.order.ID, len(rows))
 	if f.show {
-		if err := a.showMnemonics(ctx, s, keys); err != nil {
+		if err := a.showMnemonics(ctx, h, s, rows, keys); err != nil {
 			return err
 		}
 	}
@@ -149,21 +150,26 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	if err := a.confirmRestore(ctx, h, s, out, rows); err != nil {
 		return err
 	}
-	if err := a.makeRestored(ctx, f, kdf, s, opened, rows, password, out); err != nil {
+	if err := a.writeRestored(ctx, f, kdf, s, h, opened, rows, password, out); err != nil {
 		return err
 	}
-	// Noted before the files stand: that a key may exist outside must never
-	// go unrecorded; a note too many does no harm.
+	return a.reportRestored(s, h, out.path, rows)
+}
+
+// writeRestored notes and then writes: that a key may exist outside must
+// never go unrecorded, also when the process is killed with half of the
+// keystores on the disk. A note too many does no harm.
+func (a *app) writeRestored(ctx context.Context, f restoreFlags, kdf keystore.KDF, s *sealedOrder, h *home, opened *openedOrder, rows []record.Validator, password *secret.Bytes, out *outFolder) error {
 	if h != nil {
 		if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "restored", Order: s.order.ID,
 			Detail: map[string]string{"validators": fmt.Sprint(len(rows)), "identity": strings.Join(opened.names, ", ")}}); err != nil {
 			return err
 		}
 	}
-	if err := out.place(); err != nil {
+	if err := a.makeRestored(ctx, f, kdf, s, opened, rows, password, out); err != nil {
 		return err
 	}
-	return a.reportRestored(s, h, out.path, rows)
+	return out.place()
 }
 
 func (a *app) restoreSource(ctx context.Context, f restoreFlags) (*sealedOrder, *home, func(), error) {
@@ -284,12 +290,23 @@ func (a *app) reportRestored(s *sealedOrder, h *home, folder string, rows []reco
 }
 
 // showMnemonics prints the words on the terminal, opening them again: nobody
-// else keeps them.
-func (a *app) showMnemonics(ctx context.Context, s *sealedOrder, keys []key) error {
-	if err := a.confirm(fmt.Sprintf("Show %d mnemonics on this terminal? Who reads them has the keys of every validator made from them.", len(s.mnemonics))); err != nil {
+// else keeps them. One that no validator came out of is not shown: a run that
+// was interrupted left it, or somebody put it into the store so that money is
+// sent to what he knows.
+func (a *app) showMnemonics(ctx context.Context, h *home, s *sealedOrder, rows []record.Validator, keys []key) error {
+	named := slices.DeleteFunc(slices.Clone(s.mnemonics), func(m record.Mnemonic) bool {
+		return !slices.ContainsFunc(rows, func(v record.Validator) bool { return v.Mnemonic == m.ID })
+	})
+	if err := a.confirm(fmt.Sprintf("Show %d mnemonics on this terminal? Who reads them has the keys of every validator made from them.", len(named))); err != nil {
 		return err
 	}
-	for _, m := range s.mnemonics {
+	if h != nil { // before the first word is seen
+		if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "mnemonic-shown", Order: s.order.ID,
+			Detail: map[string]string{"mnemonics": fmt.Sprint(len(named))}}); err != nil {
+			return err
+		}
+	}
+	for _, m := range named {
 		for i, k := range keys {
 			opened, err := k.opener.Mnemonic(ctx, m.Sealing.File, seal.RecoveryBinding(s.order.Network, s.order.ID, m.ID))
 			if err != nil {
@@ -303,7 +320,7 @@ func (a *app) showMnemonics(ctx context.Context, s *sealedOrder, keys []key) err
 			opened.Wipe()
 			fmt.Fprintln(a.out)
 			if err != nil {
-				return fmt.Errorf("couldn't print: %w", err)
+				return unprinted(err)
 			}
 			break
 		}

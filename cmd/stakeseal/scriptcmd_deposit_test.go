@@ -211,7 +211,7 @@ func atOnce(ts *testscript.TestScript, neg bool, args []string) {
 //
 // A QUIRK is how it misbehaves: down, hang, garbage, html, redirect, syncing,
 // behind, fork (another block at the same slot), blind (answers every
-// question about validators with none).
+// question about validators with none), noqueue (has no queue's endpoint).
 func beaconCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: beacon VAR NETWORK [FACT]...")
@@ -306,6 +306,10 @@ func (n *cannedNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case state + "validators":
 		n.answerValidators(w, r)
 	case state + "pending_deposits":
+		if n.quirks["noqueue"] {
+			http.NotFound(w, r)
+			return
+		}
 		n.answer(w, append([]map[string]string{}, n.pending...))
 	default:
 		http.NotFound(w, r)

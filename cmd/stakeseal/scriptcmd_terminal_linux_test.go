@@ -74,6 +74,12 @@ func terminalCommand(ts *testscript.TestScript, neg bool, args []string) {
 	} else {
 		ts.Check(err)
 	}
+	// Whoever sits there must see again what he types.
+	state, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS)
+	ts.Check(err)
+	if state.Lflag&unix.ECHO == 0 {
+		ts.Fatalf("the terminal is left without echo")
+	}
 	text := bytes.ReplaceAll(screen.Bytes(), []byte("\r\n"), []byte("\n"))
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), text, 0o600))
 	ts.Logf("[screen]\n%s", text)

@@ -46,24 +46,19 @@ func (s *sealedOrder) covers(b record.Birth, v *certificate.Verified) error {
 	changed := func(what string) error {
 		return fmt.Errorf("%w: index %d of order %s: %s", birth.ErrTampered, b.Index, s.order.ID, what)
 	}
-	if v.OrderDigest != certificate.Hash(s.order.Digest()) || v.NetworkDigest != s.network.Digest() {
-		return changed("it was certified for another order or network")
+	if v.NetworkDigest != s.network.Digest() {
+		return changed("it was certified for another network")
+	}
+	if err := birth.Fills(v.Birth, s.order); err != nil {
+		return err
 	}
 	i := slices.IndexFunc(s.mnemonics, func(m record.Mnemonic) bool { return m.ID == b.Mnemonic })
 	if i < 0 {
 		return changed("its mnemonic " + b.Mnemonic + " is missing")
 	}
 	m := s.mnemonics[i]
-	var list []certificate.Recipient
-	for _, r := range m.Sealing.Recipients {
-		list = append(list, certificate.Recipient{Name: r.Name, Key: r.Key})
-	}
-	recipients, err := certificate.RecipientsDigest(list)
-	if err != nil || recipients != v.Mnemonic.Recipients {
-		return changed("its mnemonic's recipients are not those it was certified with")
-	}
-	if certificate.Hash(m.Sealing.Digest) != v.Mnemonic.Digest {
-		return changed("its mnemonic is not the one it was certified with")
+	if err := birth.Descends(m, s.order.ID, v.Mnemonic); err != nil {
+		return err
 	}
 	if err := m.Covers(b.Validator); err != nil {
 		return changed(err.Error())
@@ -126,7 +121,9 @@ func (h *home) sealedOrder(ctx context.Context, id string) (*sealedOrder, error)
 				if b.Index != row.Index || b.Order != id || !archived[b.Mnemonic] {
 					return b, v, fmt.Errorf("%w: index %d of order %s is not what the store lists and the archive holds", birth.ErrTampered, row.Index, id)
 				}
-				if err := h.sameInArchive(ctx, birth.BirthObject(id, b.Index), func() ([]byte, error) { return record.EncodeBirth(b) }); err != nil {
+				if err := h.sameInArchive(ctx, birth.BirthObject(id, b.Index), func() ([]byte, error) { return record.EncodeBirth(b) }); errors.Is(err, record.ErrNotFound) {
+					return b, v, h.unarchived(ctx, id, b.Index, err)
+				} else if err != nil {
 					return b, v, err
 				}
 				if listed == nil {
@@ -173,12 +170,9 @@ func (h *home) listed(ctx context.Context, order record.Order, rows []record.Val
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := h.trust.VerifyReceipt(envelope)
+	receipt, err := h.verifiedReceipt(order, envelope)
 	if err != nil {
-		return nil, fmt.Errorf("the receipt of order %s: %w", order.ID, err)
-	}
-	if receipt.OrderDigest != certificate.Hash(order.Digest()) {
-		return nil, fmt.Errorf("%w: the receipt of order %s is of another order", birth.ErrTampered, order.ID)
+		return nil, err
 	}
 	listed := map[uint32]certificate.ReceiptValidator{}
 	for _, v := range receipt.Validators {

@@ -22,6 +22,10 @@ const minPassword = 8
 // readSecret reads a file, or for "-" the standard input, into one buffer
 // that is wiped with the secret. It warns of a file that others can read.
 func (a *app) readSecret(path, what string) (*secret.Bytes, error) {
+	return unlessEnded(a.ended, func() (*secret.Bytes, error) { return a.readAll(path, what) })
+}
+
+func (a *app) readAll(path, what string) (*secret.Bytes, error) {
 	in := a.in
 	if path != "-" {
 		f, err := os.Open(path)

@@ -139,6 +139,9 @@ func (v *view) add(row record.Validator) (chosen, bool) {
 
 var hexRule = regexp.MustCompile(`^[0-9a-f]{1,96}$`)
 
+// digits are a pubkey's hex digits, or what stands in their place.
+func digits(word string) string { return strings.TrimPrefix(strings.ToLower(word), "0x") }
+
 // named yields the validators that the words name, each once.
 func (h *home) named(ctx context.Context, s *selection) iter.Seq2[record.Validator, error] {
 	return func(yield func(record.Validator, error) bool) {
@@ -167,9 +170,9 @@ func (h *home) named(ctx context.Context, s *selection) iter.Seq2[record.Validat
 
 // one finds the validator whose pubkey begins with word.
 func (h *home) one(ctx context.Context, word string) (record.Validator, error) {
-	prefix := strings.TrimPrefix(strings.ToLower(word), "0x")
+	prefix := digits(word)
 	if !hexRule.MatchString(prefix) {
-		return record.Validator{}, usage("a pubkey or the beginning of one, with or without 0x; @FILE for a list", "%q is no pubkey", word)
+		return record.Validator{}, usage("a pubkey or the beginning of one, with or without 0x; @FILE for a list", "%q is no pubkey", short(word))
 	}
 	var found []record.Validator
 	for v, err := range h.records.Validators(ctx, record.Query{Prefix: prefix}) {
@@ -177,11 +180,14 @@ func (h *home) one(ctx context.Context, word string) (record.Validator, error) {
 			return record.Validator{}, err
 		}
 		if found = append(found, v); len(found) > 1 {
-			return record.Validator{}, usage("give more digits", "%q is ambiguous: %s and %s begin with it", word, short(found[0].Pubkey.String()), short(found[1].Pubkey.String()))
+			return record.Validator{}, usage("give more digits", "%q is ambiguous: %s and %s begin with it", short(word), short(found[0].Pubkey.String()), short(found[1].Pubkey.String()))
 		}
 	}
+	if len(found) == 0 && len(prefix) == 64 {
+		return record.Validator{}, usage("a pubkey has 96 hex digits", "no validator's pubkey begins with these 64 digits (not shown: a secret key has as many)")
+	}
 	if len(found) == 0 {
-		return record.Validator{}, usage("stakeseal list shows all", "no validator's pubkey begins with %q", word)
+		return record.Validator{}, usage("stakeseal list shows all", "no validator's pubkey begins with %q", short(word))
 	}
 	return found[0], nil
 }
@@ -199,11 +205,19 @@ func expand(words []string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("couldn't read the list %s: %w", name, err)
 		}
+		before, number := len(out), 0
 		for line := range strings.Lines(string(data)) {
+			number++
 			line, _, _ = strings.Cut(line, "#")
-			out = append(out, strings.Fields(line)...)
+			for _, word := range strings.Fields(line) {
+				if !hexRule.MatchString(digits(word)) {
+					// Not echoed: the wrong file may be one of secrets.
+					return nil, usage("one pubkey a line", "line %d of the list %s holds something that is no pubkey", number, name)
+				}
+				out = append(out, word)
+			}
 		}
-		if len(out) == 0 {
+		if len(out) == before {
 			return nil, usage("one pubkey a line", "the list %s is empty", name)
 		}
 	}

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/stakeseal/stakeseal/internal/config"
 	"github.com/stakeseal/stakeseal/internal/folder"
 	"github.com/stakeseal/stakeseal/internal/sqlite"
+	"github.com/stakeseal/stakeseal/record"
 )
 
 // wire opens the stores that the settings name.
@@ -14,6 +17,9 @@ func (h *home) wire() error {
 	switch store.Scheme {
 	case "sqlite":
 		s, err := sqlite.Open(h.path(store.Rest))
+		if errors.Is(err, fs.ErrNotExist) {
+			return fail(exitUsage, "put it back, or rebuild it from the archive: stakeseal recovery store --home "+quoted(h.dir), "%w", err)
+		}
 		if err != nil {
 			return err
 		}
@@ -23,7 +29,7 @@ func (h *home) wire() error {
 	}
 	switch archive.Scheme {
 	case "dir":
-		f, err := folder.Open(h.path(archive.Rest))
+		f, err := openArchive(h.path(archive.Rest))
 		if err != nil {
 			h.close()
 			return err
@@ -34,6 +40,18 @@ func (h *home) wire() error {
 		return usage("use dir:FOLDER", "%s: archive %q: this program does not know that kind", config.GeneratorFile, archive)
 	}
 	return nil
+}
+
+// openArchive opens the archive in a folder.
+func openArchive(dir string) (record.Archive, error) {
+	f, err := folder.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fail(exitUsage, "is its disk mounted? put it, or a copy of it, back there", "%w", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // path resolves a place in the settings, which is relative to the home.

@@ -118,10 +118,15 @@ func (c *Chain) known(ctx context.Context, pubkeys []eth.Pubkey) (map[eth.Pubkey
 		Slot: common.slot, BlockRoot: common.root,
 		ForkVersion: views[0].genesis.forkVersion, GenesisValidatorsRoot: views[0].genesis.validatorsRoot,
 	}
+	// A queue that one node shows is one node's word: it is believed when it
+	// speaks against a deposit, but only the words of all are a second opinion.
 	for i, n := range c.nodes {
 		at.Nodes = append(at.Nodes, n.name)
-		at.Pending = at.Pending || views[i].hasPending
+		if !views[i].hasPending {
+			at.NoPending = append(at.NoPending, n.name)
+		}
 	}
+	at.Pending = len(at.NoPending) == 0
 	states, err := c.agree(ask, views)
 	return states, at, err
 }

@@ -58,4 +58,18 @@ func TestFrontRun(t *testing.T) {
 			t.Errorf("%s at one node only: %v, %+v", want, err, v)
 		}
 	}
+
+	// One node's empty queue is no second opinion for a node that shows none.
+	shows, blind := newFake(t), newFake(t)
+	blind.override[pendingPath] = status(404)
+	for _, fakes := range [][]*fake{{blind}, {shows, blind}, {blind, shows}} {
+		v, err := judge(fakes...)
+		if !errors.Is(err, deposit.ErrQueue) || !errors.Is(err, deposit.ErrChain) || v.OK() || v.Outcome != deposit.Unknown {
+			t.Errorf("no queue at one of %d: %v, %s", len(fakes), err, v.Outcome)
+		}
+	}
+	queued(shows)
+	if v, _ := judge(shows, blind); v.Outcome != deposit.Refused {
+		t.Errorf("foreign in the one queue that is shown: %s", v.Outcome)
+	}
 }
