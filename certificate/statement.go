@@ -77,20 +77,22 @@ func canonical(v any) ([]byte, error) {
 // key in another case, unknown or missing fields, numbers like 1e3, escapes,
 // upper-case hex, other spellings of a time, trailing data.
 func decode[P any](payload []byte, predicateType string) (statement[P], error) {
-	var head struct {
-		PredicateType string `json:"predicateType"`
-	}
 	var st statement[P]
-	if err := json.Unmarshal(payload, &head); err != nil {
-		return st, fmt.Errorf("%w: statement: %w", ErrFormat, err)
-	}
-	if head.PredicateType != predicateType {
-		return st, fmt.Errorf("%w: the statement is a %q, not a %q", ErrFormat, clip(head.PredicateType), predicateType)
-	}
 	dec := json.NewDecoder(bytes.NewReader(payload))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&st); err != nil {
-		return st, fmt.Errorf("%w: statement: %w", ErrFormat, err)
+		// One of another kind fails at its first unknown field: say the kind.
+		var head struct {
+			PredicateType string `json:"predicateType"`
+		}
+		if json.Unmarshal(payload, &head) == nil && head.PredicateType != predicateType {
+			st.PredicateType = head.PredicateType
+		} else {
+			return st, fmt.Errorf("%w: statement: %w", ErrFormat, err)
+		}
+	}
+	if st.PredicateType != predicateType {
+		return st, fmt.Errorf("%w: the statement is a %q, not a %q", ErrFormat, clip(st.PredicateType), predicateType)
 	}
 	again, err := canonical(st)
 	if err != nil {
