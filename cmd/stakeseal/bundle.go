@@ -208,7 +208,7 @@ func verifyPacked(path string, trust birth.Verifier) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	defer close()
+	defer func() { _ = close() }()
 	for _, err := range b.Births() {
 		if err != nil {
 			return errors.Join(err, os.Remove(path))
@@ -279,7 +279,7 @@ func (a *app) bundleVerifyVerb() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer close()
+			defer func() { _ = close() }()
 			for _, err := range b.Births() {
 				if err != nil {
 					return fmt.Errorf("%s: %w", args[0], err)
@@ -357,7 +357,7 @@ func (a *app) bundleImport(ctx context.Context, h *home, path string) error {
 	if err != nil {
 		return err
 	}
-	defer close()
+	defer func() { _ = close() }()
 	placed, err := h.records.Place(ctx, b.Order)
 	if err != nil {
 		return fmt.Errorf("couldn't take order %s: %w", b.Order.ID, err)

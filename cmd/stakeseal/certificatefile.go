@@ -170,7 +170,7 @@ func (c certified) read(path string, trust *certificate.Trust) error {
 		if err != nil {
 			return err
 		}
-		defer closeBundle()
+		defer func() { _ = closeBundle() }()
 		for born, err := range b.Births() {
 			if err != nil {
 				return fmt.Errorf("%s: %w", printable(path), err)

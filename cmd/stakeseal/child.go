@@ -52,7 +52,8 @@ func (h *home) runGenerator(ctx context.Context, request birth.Request, workers 
 	defer conn.Close()
 
 	words := &tail{max: 64 << 10}
-	child := exec.Command(program, "child", strconv.Itoa(workers))
+	// Not ended by the context, but below, when its answer is no longer wanted.
+	child := exec.CommandContext(context.WithoutCancel(ctx), program, "child", strconv.Itoa(workers))
 	child.Env = []string{"GOTRACEBACK=none"}
 	child.Dir = h.dir
 	child.ExtraFiles = []*os.File{inherited}
@@ -88,7 +89,7 @@ func (h *home) runGenerator(ctx context.Context, request birth.Request, workers 
 	_ = conn.Close()
 	serving.Wait()
 	if errors.Is(err, runtimeapi.ErrGone) {
-		return nil, fmt.Errorf("%w (%v)%s", err, wait, words)
+		return nil, fmt.Errorf("%w (%s)%s", err, ending(wait), words)
 	}
 	if err != nil {
 		return nil, stores.explain(err)
@@ -98,6 +99,14 @@ func (h *home) runGenerator(ctx context.Context, request birth.Request, workers 
 		return nil, errors.New("couldn't read the generator's answer")
 	}
 	return a.Receipt, nil
+}
+
+// ending says how a program ended.
+func ending(err error) string {
+	if err == nil {
+		return "exit status 0"
+	}
+	return err.Error()
 }
 
 // checkProgram refuses a generator that somebody else could have put there or

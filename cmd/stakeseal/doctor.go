@@ -67,7 +67,7 @@ receipt. Exit code 3 when something is wrong.`,
 
 func (a *app) doctor(ctx context.Context, h *home, quick bool) error {
 	var r report
-	a.examineMachine(&r)
+	a.examineMachine(ctx, &r)
 	h.examineSettings(&r)
 	if err := h.examineFiles(&r); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (a *app) doctor(ctx context.Context, h *home, quick bool) error {
 	return nil
 }
 
-func (a *app) examineMachine(r *report) {
+func (a *app) examineMachine(ctx context.Context, r *report) {
 	if err := build.CheckClock(a.now()); err != nil {
 		r.wrong("clock", "set it: its time is written into every certificate", "%v", err)
 	} else {
@@ -118,7 +118,7 @@ func (a *app) examineMachine(r *report) {
 		return
 	}
 	program := filepath.Join(filepath.Dir(self), generatorProgram)
-	version := exec.Command(program, "--version")
+	version := exec.CommandContext(ctx, program, "--version")
 	version.Env = []string{"GOTRACEBACK=none"}
 	out, err := version.Output()
 	want := strings.TrimSpace("stakeseal-generator " + build.Version + " " + build.Commit())

@@ -39,12 +39,14 @@ func TestNodeURL(t *testing.T) {
 // Credentials go to the node and nowhere else, however it fails.
 func TestCredentialsStayHidden(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
-		"good":     nil,
-		"status":   func(w http.ResponseWriter, r *http.Request) { http.Error(w, r.URL.String(), 500) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/SECRET", 302) },
-		"reflect":  func(w http.ResponseWriter, r *http.Request) { answer(w, "%s", r.URL.String()) },
-		"hang up":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"down":     nil,
+		"good":   nil,
+		"status": func(w http.ResponseWriter, r *http.Request) { http.Error(w, r.URL.String(), 500) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/SECRET", http.StatusFound)
+		},
+		"reflect": func(w http.ResponseWriter, r *http.Request) { answer(w, "%s", r.URL.String()) },
+		"hang up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"down":    nil,
 	} {
 		f := newFake(t)
 		var auth, uri string

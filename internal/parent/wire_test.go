@@ -279,12 +279,12 @@ func TestParentGone(t *testing.T) {
 		}
 	}
 	// A parent that was never there.
-	child, conn, end := link(t, http.NotFoundHandler())
+	child, _, end = link(t, http.NotFoundHandler())
 	end()
 	if _, err := child.Get(context.Background(), "a"); err == nil {
 		t.Error("a parent that was never there: no error")
 	}
-	child, conn, _ = link(t, http.NotFoundHandler())
+	child, conn, _ := link(t, http.NotFoundHandler())
 	_ = conn.Close()
 	if _, err := child.Get(context.Background(), "a"); err == nil {
 		t.Error("a connection that was closed: no error")

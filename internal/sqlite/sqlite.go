@@ -303,7 +303,7 @@ func one(conn *sqlite3.SQLiteConn, query string) (driver.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	row := make([]driver.Value, 1)
 	if err := rows.Next(row); err != nil {
 		return nil, ignoreEOF(err)

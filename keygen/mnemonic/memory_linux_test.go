@@ -127,7 +127,7 @@ const quiet = "STAKESEAL_TEST_QUIET"
 //go:noinline
 func heap(s []byte) []byte {
 	b := make([]byte, len(s))
-	for i := range s {
+	for i := range s { //nolint:staticcheck // on purpose, see above
 		b[i] = s[i]
 	}
 	return b

@@ -78,7 +78,7 @@ func is(t testing.TB, err, sentinel error) {
 		t.Fatalf("got error %v, want %v", err, sentinel)
 	}
 	for _, other := range []error{record.ErrNotFound, record.ErrExists, record.ErrConflict, record.ErrStale, record.ErrCorrupt, record.ErrFormat} {
-		if other != sentinel && errors.Is(err, other) {
+		if !errors.Is(sentinel, other) && errors.Is(err, other) {
 			t.Fatalf("error %v is both %v and %v", err, sentinel, other)
 		}
 	}
