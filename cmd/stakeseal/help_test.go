@@ -19,7 +19,7 @@ func newApp(now time.Time) (a *app, out, words *bytes.Buffer) {
 
 // inward are words that mean something to whoever wrote a thing, and nothing
 // to whoever runs it.
-var inward = regexp.MustCompile(`(?i)\b(agents?|sessions?|todo|fixme|tbd|xxx|stub|placeholder|helper|util|struct|nil|goroutine|context canceled|/work/|/tmp/)\b`)
+var inward = regexp.MustCompile(`(?i)\b(todo|fixme|tbd|xxx|stub|placeholder|helper|util|struct|nil|goroutine|context canceled|/tmp/)\b`)
 
 // goTypes are what pflag shows where a flag's value has no name.
 var goTypes = regexp.MustCompile(`^(string|stringArray|strings|int|int32|int64|uint|uint32|uint64|duration)$`)
