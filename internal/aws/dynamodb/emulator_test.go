@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -78,6 +79,9 @@ func onEmulator(t testing.TB, name, endpoint string, ours func(http.Header) bool
 	t.Helper()
 	cfg := session.New("eu-central-1", credentials.NewStaticCredentialsProvider("AKIDTEST", "test", "test"), session.Options{Endpoint: endpoint})
 	wire := &witness{next: cfg.HTTPClient, ours: ours}
+	if name == "moto" {
+		wire.one = &oneAtATime
+	}
 	cfg.HTTPClient = wire
 	client := sdk.NewFromConfig(cfg)
 	suffix := fmt.Sprintf("-%d-%d", os.Getpid(), opened.Add(1))
@@ -123,9 +127,19 @@ type witness struct {
 	next         aws.HTTPClient
 	ours         func(http.Header) bool
 	own, foreign atomic.Int64
+	one          *sync.Mutex // when not nil, held by one request at a time
 }
 
+// oneAtATime is for moto, which looks at a condition and then writes, with
+// other threads in between: a condition holds there for one request at a time
+// only. dynalite runs in one thread, and DynamoDB promises it.
+var oneAtATime sync.Mutex
+
 func (w *witness) Do(r *http.Request) (*http.Response, error) {
+	if w.one != nil {
+		w.one.Lock()
+		defer w.one.Unlock()
+	}
 	answer, err := w.next.Do(r)
 	if err == nil {
 		if w.ours(answer.Header) {

@@ -98,8 +98,13 @@ func TestEmulator(t *testing.T) {
 		t.Skipf("%s is not set: not run against moto (see internal/aws/emulators.sh)", variable)
 	}
 	var last atomic.Pointer[string]
+	// moto looks at If-None-Match and then writes, with other threads in
+	// between: it holds there for one request at a time only. S3 promises it.
+	var oneAtATime sync.Mutex
 	recordtest.Archive(t, "*s3archive.Archive on moto", opener(endpoint, func() string { return *last.Load() }, func(t testing.TB, c aws.HTTPClient) aws.HTTPClient {
 		return client(func(r *http.Request) (*http.Response, error) {
+			oneAtATime.Lock()
+			defer oneAtATime.Unlock()
 			answer, err := c.Do(r)
 			if err == nil {
 				name := "moto"
