@@ -56,13 +56,6 @@ type Checked struct {
 	made *keygen.Made
 }
 
-// Wipe forgets the secrets.
-func (c *Checked) Wipe() {
-	if c != nil {
-		c.made.Wipe()
-	}
-}
-
 // Validators checks a batch: all pass or none does. On success the secrets
 // belong to the Checked values; on an error they stay the caller's to wipe.
 func (c *Checker) Validators(ctx context.Context, made []*keygen.Made) ([]*Checked, error) {

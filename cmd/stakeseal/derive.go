@@ -15,7 +15,6 @@ import (
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/eth/bls"
 	"github.com/stakeseal/stakeseal/eth/keystore"
-	"github.com/stakeseal/stakeseal/internal/process"
 	"github.com/stakeseal/stakeseal/keygen"
 	"github.com/stakeseal/stakeseal/keygen/mnemonic"
 	"github.com/stakeseal/stakeseal/secret"
@@ -83,9 +82,6 @@ func (a *app) derive(ctx context.Context, f deriveFlags) error {
 	}
 	if f.mnemonic == "-" && f.password == "" && !a.terminal {
 		return usage("a file with the password of the keystores, in one line", "--password-file is missing")
-	}
-	if err := process.Seal(); err != nil {
-		return err
 	}
 	if err := check.KnownAnswers(); err != nil {
 		return err

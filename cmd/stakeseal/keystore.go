@@ -12,7 +12,6 @@ import (
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/eth/keystore"
-	"github.com/stakeseal/stakeseal/internal/process"
 	"github.com/stakeseal/stakeseal/record"
 	"github.com/stakeseal/stakeseal/seal"
 	"github.com/stakeseal/stakeseal/secret"
@@ -102,9 +101,6 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
 		return err
 	}
 	if err := a.canConfirm(); err != nil {
-		return err
-	}
-	if err := process.Seal(); err != nil {
 		return err
 	}
 	h, err := a.openHome()

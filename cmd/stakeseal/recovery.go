@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stakeseal/stakeseal/internal/process"
 	"github.com/stakeseal/stakeseal/record"
 )
 
@@ -73,9 +72,6 @@ func (a *app) drill(ctx context.Context, f drillFlags) error {
 		return usage("a home is judged by its own trust.yaml", "--trust goes with --bundle")
 	}
 	if err := checkWorkers(f.workers); err != nil {
-		return err
-	}
-	if err := process.Seal(); err != nil {
 		return err
 	}
 	if len(f.bundles) > 0 {

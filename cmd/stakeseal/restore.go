@@ -15,7 +15,6 @@ import (
 	"github.com/stakeseal/stakeseal/check"
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/eth/keystore"
-	"github.com/stakeseal/stakeseal/internal/process"
 	"github.com/stakeseal/stakeseal/keygen"
 	"github.com/stakeseal/stakeseal/record"
 	"github.com/stakeseal/stakeseal/seal"
@@ -94,9 +93,6 @@ func (a *app) showsOnTerminal() bool {
 func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	kdf, err := f.check(a)
 	if err != nil {
-		return err
-	}
-	if err := process.Seal(); err != nil {
 		return err
 	}
 	if err := check.KnownAnswers(); err != nil {
