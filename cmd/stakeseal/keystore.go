@@ -65,7 +65,7 @@ they are assigned or were handed to, stayed behind in the home that made them.`,
 	flags.StringVar(&f.client, "for", "", "the `CLIENT` that will sign: "+strings.Join(clientNames(), ", "))
 	flags.StringVarP(&f.out, "out", "o", "", "the `DIR` for the files, new or empty")
 	flags.BoolVar(&f.again, "again", false, "also write keys that were handed to external:NAME before: make sure that they sign in one place only")
-	flags.BoolVar(&f.unknown, "no-history-known", false, "also write keys of orders that came from a bundle: you give up slashing protection against whatever they signed before, as the file written here has none of it")
+	flags.BoolVar(&f.unknown, "no-history-known", false, "also write keys that may be in use elsewhere (from a bundle, a rebuilt store, restored): you give up slashing protection against whatever they signed before, as the file written here has none of it")
 	flags.StringVar(&f.root, "genesis-validators-root", "", "the `ROOT` of a network whose root is not known here (ephemery, custom ones)")
 	cmd.Flags().IntVar(&f.workers, "workers", defaultWorkers, "open `N` at once; with scrypt keystores each takes 256 MiB")
 	return cmd
@@ -402,7 +402,7 @@ func (a *app) confirmHandover(f handoverFlags, out *outFolder, list []*handed) e
 		a.say("warning: some were handed over before: if they have signed anywhere, bring the slashing protection history from there; the file written here has none")
 	}
 	if slices.ContainsFunc(list, func(k *handed) bool { return k.unknown }) {
-		a.say("warning: some came from a bundle: if they have signed anywhere, bring the slashing protection history from there; the file written here has none")
+		a.say("warning: some may have been used elsewhere: if they have signed anywhere, bring the slashing protection history from there; the file written here has none")
 	}
 	return a.confirm(fmt.Sprintf("Hand %d keys over? Whatever signed with them as %s must have stopped.", len(list), f.signer))
 }
