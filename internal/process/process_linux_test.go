@@ -100,15 +100,6 @@ func crash(kind string, secret uint64) {
 	case "unlock of an unlocked mutex": // a fatal error, which GOTRACEBACK does not stop
 		var mu sync.Mutex
 		mu.Unlock()
-	case "concurrent map writes":
-		m := map[int]uint64{}
-		for range 8 {
-			go func() {
-				for i := 0; ; i++ {
-					m[i%10] = secret
-				}
-			}()
-		}
 	case "stack overflow":
 		debug.SetMaxStack(1 << 20)
 		var deeper func(uint64) uint64
@@ -128,7 +119,7 @@ func crash(kind string, secret uint64) {
 // TestQuiet: whatever way the program crashes, nothing but its own words
 // comes out; without Quiet, a dump does.
 func TestQuiet(t *testing.T) {
-	for _, kind := range []string{"nil in a goroutine", "panic", "unlock of an unlocked mutex", "concurrent map writes",
+	for _, kind := range []string{"nil in a goroutine", "panic", "unlock of an unlocked mutex",
 		"stack overflow", "out of memory", "SIGQUIT", "SIGABRT", "SIGSEGV"} {
 		for _, mode := range []string{"quiet", "loud"} {
 			t.Run(kind+", "+mode, func(t *testing.T) {
