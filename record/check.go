@@ -88,7 +88,7 @@ func isNameByte(c byte) bool {
 // the credentials and amounts are allowed is the generator's to say.
 func (o Order) Check() error {
 	return first(
-		CheckID(o.ID),
+		CheckOrderID(o.ID),
 		checkASCII("network", o.Network, maxID),
 		when(o.Count == 0 || o.Count > endIndex, "order of %d validators", o.Count),
 		when(len(o.Plan) == 0 || len(o.Plan) > maxPlan, "deposit plan of %d amounts", len(o.Plan)),
@@ -144,6 +144,7 @@ func (v Validator) Check() error {
 		when(len(v.Deposits) == 0 || len(v.Deposits) > maxPlan, "%d deposits", len(v.Deposits)),
 		when(zeroAmount, "deposit of the amount 0"),
 		checkTime("created", v.Created),
+		checkRequest(v.SignRequest),
 	)
 }
 
@@ -229,6 +230,20 @@ func (e Event) Check() error {
 		checkText("once", e.Once, 0, maxText),
 		checkTime("time", e.Time),
 	)
+}
+
+// checkRequest takes the id of a request as services give them: letters,
+// digits and dashes. It is copied into searches of their logs.
+func checkRequest(id string) error {
+	if len(id) > maxID {
+		return bad("sign_request %q has %d bytes, more than %d", clip(id), len(id), maxID)
+	}
+	for i := range len(id) {
+		if c := id[i]; c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			return bad("sign_request %q is not of a-z, A-Z, 0-9 and '-'", id)
+		}
+	}
+	return nil
 }
 
 func checkTime(what string, t time.Time) error {

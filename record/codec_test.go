@@ -29,7 +29,13 @@ var (
 		Detail: map[string]string{"client": "x", "a": "ü"}, Once: "export/1",
 	}
 	bare = record.Event{Time: recordtest.Start, Kind: "opened", Actor: "anna"}
+	kms  = signed(birth) // its certifying key is kept by a service
 )
+
+func signed(b record.Birth) record.Birth {
+	b.SignRequest = "7d1f5b4e-3c2a-4f61-9E80-0a1b2c3d4e5f"
+	return b
+}
 
 // form is one record type with its two functions, so that every test runs
 // over all of them.
@@ -59,6 +65,21 @@ var forms = []form{
 	formOf("assignment", assigned, record.EncodeAssignment, record.DecodeAssignment),
 	formOf("event", event, record.EncodeEvent, record.DecodeEvent),
 	formOf("event", bare, record.EncodeEvent, record.DecodeEvent),
+	formOf("birth", kms, record.EncodeBirth, record.DecodeBirth),
+	formOf("validator", kms.Validator, record.EncodeValidator, record.DecodeValidator),
+}
+
+// golden is the name of the file that holds a form's bytes.
+func (f form) golden() string {
+	switch {
+	case reflect.DeepEqual(f.value, bare):
+		return "event-bare.json"
+	case reflect.DeepEqual(f.value, kms):
+		return "birth-kms.json"
+	case reflect.DeepEqual(f.value, kms.Validator):
+		return "validator-kms.json"
+	}
+	return f.schema + ".json"
 }
 
 func encoded(t testing.TB, f form) []byte {
@@ -91,10 +112,7 @@ func TestRoundTrip(t *testing.T) {
 func TestGolden(t *testing.T) {
 	for _, f := range forms {
 		data := encoded(t, f)
-		name := filepath.Join("testdata", f.schema+".json")
-		if reflect.DeepEqual(f.value, bare) {
-			name = filepath.Join("testdata", "event-bare.json")
-		}
+		name := filepath.Join("testdata", f.golden())
 		want, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -233,6 +251,9 @@ func TestCheck(t *testing.T) {
 		"a monotonic time":             with(func(b *record.Birth) { b.Created = time.Now() }),
 		"no time":                      with(func(b *record.Birth) { b.Created = time.Time{} }),
 		"a far time":                   with(func(b *record.Birth) { b.Created = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) }),
+		"a request id with a space":    with(func(b *record.Birth) { b.SignRequest = "a b" }),
+		"a request id of two lines":    with(func(b *record.Birth) { b.SignRequest = "a\nb" }),
+		"a long request id":            with(func(b *record.Birth) { b.SignRequest = strings.Repeat("a", 65) }),
 		"a mnemonic id with a slash":   with(func(b *record.Birth) { b.Mnemonic = "a/b" }),
 		"a file of another digest":     resealed(func(s *record.Sealing) { s.File[3]++ }),
 		"no file":                      resealed(func(s *record.Sealing) { s.File, s.Digest = nil, record.DigestOf(nil) }),

@@ -84,7 +84,12 @@ func writeFields(w []byte, v Validator) []byte {
 	}
 	w = append(w, `],"created":"`...)
 	w = v.Created.AppendFormat(w, time.RFC3339)
-	return append(w, '"')
+	w = append(w, '"')
+	if v.SignRequest != "" {
+		w = append(w, `,"sign_request":`...)
+		w = writeString(w, v.SignRequest)
+	}
+	return w
 }
 
 // opening begins a list, or its next element.
@@ -200,6 +205,9 @@ func (r *reader) fields() (v Validator) {
 	var err error
 	v.Created, err = time.Parse(time.RFC3339, r.string())
 	r.bad = r.bad || err != nil
+	if r.at(`,"sign_request":`) {
+		v.SignRequest = r.string()
+	}
 	return v
 }
 

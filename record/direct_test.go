@@ -34,6 +34,7 @@ func variants() map[string]record.Birth {
 		"text in certificate": func(b *record.Birth) { b.Certificate = json.RawMessage(`{"a b":"\" }{\\","ü":"\u003c \u2028"}`) },
 		"last day":            func(b *record.Birth) { b.Created = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) },
 		"first year":          func(b *record.Birth) { b.Created = time.Date(0, 2, 29, 0, 0, 0, 0, time.UTC) },
+		"signed by a service": func(b *record.Birth) { *b = signed(*b) },
 		"before years":        func(b *record.Birth) { b.Created = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"space in certificate": func(b *record.Birth) {
 			b.Certificate = json.RawMessage(`{"a":1 }`)

@@ -116,6 +116,12 @@ type Validator struct {
 	Credentials eth.Credentials `json:"withdrawal_credentials"`
 	Deposits    []Deposit       `json:"deposits"`
 	Created     time.Time       `json:"created"`
+	// SignRequest is the id under which a certifying key kept by a service
+	// knows the request that signed the birth's certificate (AWS's, of a
+	// kms:Sign): that service's own log does not say what was signed, and this
+	// is what joins the two. It came after the signature, so the certificate
+	// cannot vouch for it; the archived object does. "" for a key in a file.
+	SignRequest string `json:"sign_request,omitempty"`
 }
 
 // Birth is the whole record of one validator: its public part, its signing

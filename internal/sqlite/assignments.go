@@ -50,6 +50,11 @@ func (s *Store) assign(ctx context.Context, a record.Assignment) error {
 			return err
 		}
 		if !known {
+			if known, err = t.isImported(a.Pubkey); err != nil {
+				return err
+			}
+		}
+		if !known {
 			return record.ErrNotFound
 		}
 		var r row

@@ -159,6 +159,11 @@ func (s *Store) putBirth(ctx context.Context, b record.Birth) error {
 		if found {
 			return nil
 		}
+		if imported, err := t.isImported(b.Pubkey); err != nil {
+			return err
+		} else if imported {
+			return fmt.Errorf("pubkey %s was imported: %w", b.Pubkey, record.ErrConflict)
+		}
 		var one int
 		taken, err := t.row("SELECT 1 FROM births WHERE order_id = ? AND idx = ?", []any{b.Order, b.Index}, &one)
 		if err != nil || taken {

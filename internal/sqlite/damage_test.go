@@ -27,6 +27,11 @@ func sample(t *testing.T) (path string, content []byte, births []record.Birth) {
 		must(t, s.Assign(ctx, recordtest.Assignment(b, "signer-a", 1)))
 		must(t, s.Append(ctx, record.Event{Time: recordtest.Start, Kind: "assigned", Pubkey: b.Pubkey, Order: "o1", Actor: "anna", Once: fmt.Sprint(i)}))
 	}
+	for i := range uint32(6) {
+		m := recordtest.ImportedMnemonic(fmt.Sprint(i % 2))
+		must(t, s.PutImportedMnemonic(ctx, m))
+		must(t, s.PutImport(ctx, recordtest.Import(m, i, "")))
+	}
 	must(t, s.Close())
 	content, err := os.ReadFile(s.path)
 	must(t, err)
@@ -44,6 +49,9 @@ type contents struct {
 	Assigned  []record.Assignment
 	Each      []record.Assignment
 	Events    []record.Event
+	Words     []record.ImportedMnemonic
+	Imported  []record.Imported
+	Imports   []record.Import
 }
 
 // read reads all of a store; what could not be read is in errs.
@@ -56,6 +64,15 @@ func read(s *Store, births []record.Birth) (c contents, errs []error) {
 	gather(s.Validators(ctx, record.Query{}), &c.All, &errs)
 	gather(s.Assigned(ctx, "signer-a"), &c.Assigned, &errs)
 	gather(s.Events(ctx, record.EventQuery{}), &c.Events, &errs)
+	gather(s.ImportedMnemonics(ctx), &c.Words, &errs)
+	gather(s.Imported(ctx, ""), &c.Imported, &errs)
+	for i := range uint32(6) {
+		if got, err := s.Import(ctx, recordtest.Import(recordtest.ImportedMnemonic(fmt.Sprint(i%2)), i, "").Pubkey); err == nil {
+			c.Imports = append(c.Imports, got)
+		} else if !errors.Is(err, record.ErrNotFound) {
+			errs = append(errs, err)
+		}
+	}
 	for _, b := range births {
 		for v, err := range s.Validators(ctx, record.Query{Prefix: b.Pubkey.Hex()[:6]}) {
 			if err != nil {
@@ -110,7 +127,7 @@ func TestDamage(t *testing.T) {
 	path, content, births := sample(t)
 	whole := reopen(t, path)
 	want, errs := read(whole, births)
-	if len(errs) > 0 || len(want.Births) != 24 || len(want.Events) != 12 || len(want.ByPubkey) != 24 {
+	if len(errs) > 0 || len(want.Births) != 24 || len(want.Events) != 12 || len(want.ByPubkey) != 24 || len(want.Words) != 2 || len(want.Imported) != 6 || len(want.Imports) != 6 {
 		t.Fatalf("%v %+v", errs, want)
 	}
 	must(t, whole.Verify(context.Background()))
@@ -176,7 +193,8 @@ func TestDamage(t *testing.T) {
 			foreign(got.Orders, want.Orders), foreign(got.Mnemonics, want.Mnemonics),
 			foreign(got.ByIndex, want.ByIndex), foreign(got.All, want.All), foreign(byPubkey, wantByPubkey),
 			foreign(got.Births, want.Births), foreign(got.Assigned, want.Assigned), foreign(got.Each, want.Each),
-			foreign(got.Events, want.Events),
+			foreign(got.Events, want.Events), foreign(got.Words, want.Words),
+			foreign(got.Imported, want.Imported), foreign(got.Imports, want.Imports),
 		); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -232,6 +250,12 @@ func TestChangedRows(t *testing.T) {
 		`UPDATE assignments SET record = replace(record, 'signer-a', 'signer-b')`,
 		`UPDATE assignments SET signer = 'signer-b'`,
 		`UPDATE assignments SET (record, sha256) = (SELECT record, sha256 FROM assignments ORDER BY pubkey DESC LIMIT 1)`,
+		`UPDATE imports SET record = replace(record, '"amount_gwei":32', '"amount_gwei":33')`,
+		`UPDATE imports SET imported = replace(imported, '"amount_gwei":32', '"amount_gwei":33')`,
+		`UPDATE imports SET (record, sha256) = (SELECT record, sha256 FROM imports ORDER BY seq DESC LIMIT 1)`,
+		`UPDATE imports SET (imported, imported_sha256) = (SELECT imported, imported_sha256 FROM imports ORDER BY seq DESC LIMIT 1)`,
+		`UPDATE imported_mnemonics SET record = replace(record, 'anna', 'eve')`,
+		`UPDATE imported_mnemonics SET (record, sha256) = (SELECT record, sha256 FROM imported_mnemonics ORDER BY id DESC LIMIT 1)`,
 		`UPDATE events SET record = replace(record, 'anna', 'eve')`,
 		`UPDATE events SET kind = 'exported'`,
 		`UPDATE events SET pubkey = x''`,

@@ -18,7 +18,7 @@ func TestDocs(t *testing.T) {
 	births := generate(t, s, "o1", 3)
 	tables, err := s.findings(context.Background(), "SELECT name FROM sqlite_schema WHERE type = 'table'")
 	must(t, err)
-	if len(tables) != 6 {
+	if len(tables) != 8 {
 		t.Errorf("tables %v", tables)
 	}
 	for _, table := range tables {

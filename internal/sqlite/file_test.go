@@ -171,7 +171,8 @@ func TestOpenRefuses(t *testing.T) {
 		"a database":         {func(t *testing.T, path string) { must(t, raw(t, path, "CREATE TABLE orders (id TEXT)")) }, ErrNotAStore},
 		"another id":         {after("PRAGMA application_id = 1"), ErrNotAStore},
 		"no version":         {after("PRAGMA user_version = 0"), ErrNotAStore},
-		"a later version":    {after("PRAGMA user_version = 2"), ErrNewer},
+		"a later version":    {after("PRAGMA user_version = 3"), ErrNewer},
+		"an earlier version": {after("PRAGMA user_version = 1"), ErrDamaged}, // by its header alone
 		"a guard dropped":    {after("DROP TRIGGER births_update"), ErrDamaged},
 		"a guard weakened":   {after("DROP TRIGGER births_update; CREATE TRIGGER births_update BEFORE UPDATE ON births BEGIN SELECT 1; END"), ErrDamaged},
 		"a table more":       {after("CREATE TABLE mine (x)"), ErrDamaged},
@@ -263,11 +264,14 @@ func TestGuards(t *testing.T) {
 	must(t, err)
 	must(t, s.Assign(context.Background(), recordtest.Assignment(b, "a", 1)))
 	must(t, s.Append(context.Background(), record.Event{Time: recordtest.Start, Kind: "exported", Actor: "anna", Once: "x"}))
+	words := recordtest.ImportedMnemonic("m")
+	must(t, s.PutImportedMnemonic(context.Background(), words))
+	must(t, s.PutImport(context.Background(), recordtest.Import(words, 0, "")))
 	must(t, s.Close())
 
 	dump := func() (out []string) {
 		s := reopen(t, s.path)
-		for _, table := range []string{"orders", "mnemonics", "births", "sealings", "assignments", "events"} {
+		for _, table := range []string{"orders", "mnemonics", "births", "sealings", "assignments", "events", "imported_mnemonics", "imports"} {
 			found, err := s.findings(context.Background(), "SELECT quote(sha256) || '"+table+"' FROM "+map[bool]string{
 				true:  "(SELECT record_sha256 AS sha256 FROM births UNION ALL SELECT validator_sha256 FROM births UNION ALL SELECT digest FROM sealings UNION ALL SELECT file FROM sealings)",
 				false: table,
@@ -278,7 +282,7 @@ func TestGuards(t *testing.T) {
 		return out
 	}
 	before := dump()
-	if len(before) != 12 {
+	if len(before) != 14 {
 		t.Fatalf("%d checksums", len(before))
 	}
 	for _, attempt := range []string{
@@ -308,6 +312,14 @@ func TestGuards(t *testing.T) {
 		"REPLACE INTO assignments SELECT pubkey, 'b', 2, record, sha256 FROM assignments",
 		"INSERT INTO assignments SELECT pubkey, 'b', 2, record, sha256 FROM assignments WHERE true ON CONFLICT DO UPDATE SET signer = 'b'",
 		"INSERT INTO assignments VALUES (zeroblob(48), 'b', 2, 'x', zeroblob(32))",
+		"UPDATE imports SET record = 'x'", "DELETE FROM imports", "UPDATE imports SET pubkey = zeroblob(48)",
+		"REPLACE INTO imports SELECT seq, zeroblob(48), mnemonic, imported, imported_sha256, 'x', sha256 FROM imports",
+		"REPLACE INTO imports SELECT 99, pubkey, mnemonic, imported, imported_sha256, 'x', sha256 FROM imports",
+		"UPDATE imported_mnemonics SET record = 'x'", "DELETE FROM imported_mnemonics",
+		"REPLACE INTO imported_mnemonics SELECT id, 'x', sha256 FROM imported_mnemonics",
+		"INSERT INTO imports SELECT 99, b.pubkey, NULL, i.imported, i.imported_sha256, i.record, i.sha256 FROM imports i, births b",
+		"INSERT INTO births SELECT 99, order_id, 1, (SELECT pubkey FROM imports), mnemonic, validator, validator_sha256, record_sha256, certificate FROM births",
+		"INSERT INTO assignments VALUES (zeroblob(48), 'b', 1, 'x', zeroblob(32))",
 		"INSERT INTO births SELECT 99, order_id, 1, x'00', mnemonic, validator, validator_sha256, record_sha256, certificate FROM births",
 		"INSERT INTO births SELECT 99, order_id, 'one', zeroblob(48), mnemonic, validator, validator_sha256, record_sha256, certificate FROM births",
 	} {

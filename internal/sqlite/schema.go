@@ -9,20 +9,24 @@ import (
 
 // The database says what it is in its header: "StSl" as application_id, and
 // the version of the schema as user_version. A change of the schema raises
-// the version; a version other than this one is not opened.
+// the version; Open brings an earlier version up to this one (migrate.go) and
+// refuses a later one.
 const (
 	applicationID = 0x5374536c
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
 // schema is every statement that makes the database, word for word as SQLite
 // keeps it: identify compares the two, so that a dropped guard is noticed.
+var schema = slices.Concat(schemaBirths, schemaAssignments, schemaImports)
+
+// schemaBirths is what no version has changed yet.
 //
 // A record is kept as the one JSON form of package record (docs/formats/
 // records.md), whose sha256 stands beside it; other columns repeat from it
 // what is searched by. Of a birth the parts lie apart, for lists to leave the
 // large ones out: record_sha256 is over the form of the whole.
-var schema = append([]string{
+var schemaBirths = append([]string{
 	`CREATE TABLE orders (
   id      TEXT NOT NULL PRIMARY KEY,
   created INTEGER NOT NULL,
@@ -69,23 +73,6 @@ var schema = append([]string{
   UNIQUE (pubkey, generation)
 ) STRICT`,
 
-	`CREATE TABLE assignments (
-  pubkey BLOB NOT NULL PRIMARY KEY REFERENCES births (pubkey),
-  signer TEXT NOT NULL,
-  epoch  INTEGER NOT NULL CHECK (epoch > 0),
-  record TEXT NOT NULL,
-  sha256 BLOB NOT NULL CHECK (length(sha256) = 32)
-) STRICT, WITHOUT ROWID`,
-	`CREATE UNIQUE INDEX assignments_by_signer ON assignments (signer, pubkey)`,
-	`CREATE TRIGGER assignments_insert BEFORE INSERT ON assignments
-WHEN NEW.epoch <> 1 OR EXISTS (SELECT 1 FROM assignments WHERE pubkey = NEW.pubkey)
-BEGIN SELECT RAISE(ABORT, 'the first assignment of a pubkey has epoch 1'); END`,
-	`CREATE TRIGGER assignments_update BEFORE UPDATE ON assignments
-WHEN NEW.epoch <> OLD.epoch + 1 OR NEW.pubkey <> OLD.pubkey
-BEGIN SELECT RAISE(ABORT, 'an assignment changes only with the next epoch'); END`,
-	`CREATE TRIGGER assignments_delete BEFORE DELETE ON assignments
-BEGIN SELECT RAISE(ABORT, 'an assignment is never deleted'); END`,
-
 	`CREATE TABLE events (
   seq      INTEGER PRIMARY KEY,
   order_id TEXT NOT NULL,
@@ -105,6 +92,61 @@ BEGIN SELECT RAISE(ABORT, 'an assignment is never deleted'); END`,
 	writtenOnce("sealings", "seq = NEW.seq OR (pubkey = NEW.pubkey AND generation = NEW.generation)"),
 	writtenOnce("events", "seq = NEW.seq OR once = NEW.once"),
 )...)
+
+// An assignment is of a key that was born here or imported: two tables, which
+// a reference cannot name at once, so a trigger looks.
+var schemaAssignments = append([]string{
+	`CREATE TABLE assignments (
+  pubkey BLOB NOT NULL PRIMARY KEY CHECK (length(pubkey) = 48),
+  signer TEXT NOT NULL,
+  epoch  INTEGER NOT NULL CHECK (epoch > 0),
+  record TEXT NOT NULL,
+  sha256 BLOB NOT NULL CHECK (length(sha256) = 32)
+) STRICT, WITHOUT ROWID`,
+	`CREATE TRIGGER assignments_known BEFORE INSERT ON assignments
+WHEN NOT EXISTS (SELECT 1 FROM births WHERE pubkey = NEW.pubkey) AND NOT EXISTS (SELECT 1 FROM imports WHERE pubkey = NEW.pubkey)
+BEGIN SELECT RAISE(ABORT, 'an assignment is of a pubkey that is recorded'); END`,
+}, assignmentGuards...)
+
+var assignmentGuards = []string{
+	`CREATE UNIQUE INDEX assignments_by_signer ON assignments (signer, pubkey)`,
+	`CREATE TRIGGER assignments_insert BEFORE INSERT ON assignments
+WHEN NEW.epoch <> 1 OR EXISTS (SELECT 1 FROM assignments WHERE pubkey = NEW.pubkey)
+BEGIN SELECT RAISE(ABORT, 'the first assignment of a pubkey has epoch 1'); END`,
+	`CREATE TRIGGER assignments_update BEFORE UPDATE ON assignments
+WHEN NEW.epoch <> OLD.epoch + 1 OR NEW.pubkey <> OLD.pubkey
+BEGIN SELECT RAISE(ABORT, 'an assignment changes only with the next epoch'); END`,
+	`CREATE TRIGGER assignments_delete BEFORE DELETE ON assignments
+BEGIN SELECT RAISE(ABORT, 'an assignment is never deleted'); END`,
+}
+
+// schemaImports keeps what was made elsewhere apart from what was born here;
+// a pubkey is the one or the other. imported is the part that lists show.
+var schemaImports = slices.Concat([]string{
+	`CREATE TABLE imported_mnemonics (
+  id     TEXT NOT NULL PRIMARY KEY,
+  record TEXT NOT NULL,
+  sha256 BLOB NOT NULL CHECK (length(sha256) = 32)
+) STRICT, WITHOUT ROWID`,
+	`CREATE TABLE imports (
+  seq             INTEGER PRIMARY KEY,
+  pubkey          BLOB NOT NULL UNIQUE CHECK (length(pubkey) = 48),
+  mnemonic        TEXT REFERENCES imported_mnemonics (id),
+  imported        TEXT NOT NULL,
+  imported_sha256 BLOB NOT NULL CHECK (length(imported_sha256) = 32),
+  record          TEXT NOT NULL,
+  sha256          BLOB NOT NULL CHECK (length(sha256) = 32)
+) STRICT`,
+	`CREATE TRIGGER imports_not_born BEFORE INSERT ON imports
+WHEN EXISTS (SELECT 1 FROM births WHERE pubkey = NEW.pubkey)
+BEGIN SELECT RAISE(ABORT, 'a pubkey that was born here is not imported'); END`,
+	`CREATE TRIGGER births_not_imported BEFORE INSERT ON births
+WHEN EXISTS (SELECT 1 FROM imports WHERE pubkey = NEW.pubkey)
+BEGIN SELECT RAISE(ABORT, 'a pubkey that was imported is not born here'); END`,
+},
+	writtenOnce("imported_mnemonics", "id = NEW.id"),
+	writtenOnce("imports", "seq = NEW.seq OR pubkey = NEW.pubkey"),
+)
 
 // writtenOnce returns triggers that abort every update and delete. INSERT OR
 // REPLACE deletes the row in its way without a delete trigger (unless
@@ -138,9 +180,34 @@ func identify(conn *sql.Conn) error {
 		return fmt.Errorf("%w: application_id is %#x", ErrNotAStore, app)
 	case version > schemaVersion:
 		return fmt.Errorf("%w: its schema is %d, this version knows %d", ErrNewer, version, schemaVersion)
-	case version != schemaVersion:
+	case version < 1:
 		return fmt.Errorf("%w: its schema is %d", ErrNotAStore, version)
 	}
+	if version < schemaVersion {
+		if err := migrate(ctx, conn); err != nil {
+			return fmt.Errorf("couldn't bring it from schema %d to %d: %w", version, schemaVersion, err)
+		}
+	}
+	if err := holds(ctx, conn, schema); err != nil {
+		return err
+	}
+	var mode string
+	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
+		return err
+	}
+	if mode != "wal" { // set by hand, or by a tool that copied it
+		if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err != nil {
+			return err
+		}
+	}
+	if mode != "wal" {
+		return fmt.Errorf("its file system does not allow WAL: the journal mode stays %q", mode)
+	}
+	return nil
+}
+
+// holds refuses a database whose objects are not these, word for word.
+func holds(ctx context.Context, conn *sql.Conn, statements []string) error {
 	rows, err := conn.QueryContext(ctx, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
 	if err != nil {
 		return err
@@ -157,25 +224,13 @@ func identify(conn *sql.Conn) error {
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	for _, want := range schema {
+	for _, want := range statements {
 		if !slices.Contains(found, want) {
 			return fmt.Errorf("%w: it lacks %.60q", ErrDamaged, want)
 		}
 	}
-	if len(found) != len(schema) {
-		return fmt.Errorf("%w: it holds %d objects, not %d", ErrDamaged, len(found), len(schema))
-	}
-	var mode string
-	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
-		return err
-	}
-	if mode != "wal" { // set by hand, or by a tool that copied it
-		if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err != nil {
-			return err
-		}
-	}
-	if mode != "wal" {
-		return fmt.Errorf("its file system does not allow WAL: the journal mode stays %q", mode)
+	if len(found) != len(statements) {
+		return fmt.Errorf("%w: it holds %d objects, not %d", ErrDamaged, len(found), len(statements))
 	}
 	return nil
 }

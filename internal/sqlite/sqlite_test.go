@@ -16,6 +16,7 @@ func TestConformance(t *testing.T) {
 		"Catalog":     recordtest.Catalog,
 		"Assignments": recordtest.Assignments,
 		"Events":      recordtest.Events,
+		"Imports":     recordtest.Imports,
 	} {
 		t.Run(port, func(t *testing.T) { suite(t, name, conforming) })
 	}

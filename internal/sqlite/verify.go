@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/stakeseal/stakeseal/record"
 )
@@ -33,6 +34,19 @@ func (s *Store) verify(ctx context.Context) error {
 			return fmt.Errorf("%w: %s: %q", ErrDamaged, pragma, found)
 		}
 	}
+	// What no reference between tables says.
+	for what, query := range map[string]string{
+		"an assignment of an unknown pubkey":   "SELECT hex(pubkey) FROM assignments WHERE pubkey NOT IN (SELECT pubkey FROM births) AND pubkey NOT IN (SELECT pubkey FROM imports) LIMIT 20",
+		"a pubkey both born here and imported": "SELECT hex(pubkey) FROM births WHERE pubkey IN (SELECT pubkey FROM imports) LIMIT 20",
+	} {
+		found, err := s.findings(ctx, query)
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return fmt.Errorf("%w: %s: %q", ErrDamaged, what, found)
+		}
+	}
 	for o, err := range s.Orders(ctx) {
 		if err != nil {
 			return err
@@ -54,8 +68,36 @@ func (s *Store) verify(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.verifyImports(ctx); err != nil {
+		return err
+	}
 	for _, err := range s.Events(ctx, record.EventQuery{}) {
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifyImports reads every import whole and compares what lists show of it.
+func (s *Store) verifyImports(ctx context.Context) error {
+	for _, err := range s.ImportedMnemonics(ctx) {
+		if err != nil {
+			return err
+		}
+	}
+	for listed, err := range s.Imported(ctx, "") {
+		if err != nil {
+			return err
+		}
+		i, err := s.Import(ctx, listed.Pubkey)
+		if err != nil {
+			return err
+		}
+		if !reflect.DeepEqual(i.Imported, listed) {
+			return fmt.Errorf("%w: the import of %s is listed as another", ErrDamaged, listed.Pubkey)
+		}
+		if _, err := s.Assignment(ctx, listed.Pubkey); err != nil && !errors.Is(err, record.ErrNotFound) {
 			return err
 		}
 	}

@@ -362,6 +362,44 @@ func (e events) Events(ctx context.Context, q record.EventQuery) iter.Seq2[recor
 	return list(e.p, "Events", "Events", e.port.Events(ctx, q))
 }
 
+// Imports wraps the port.
+func (p *Plan) Imports(port record.Imports) record.Imports { return imports{p, port} }
+
+type imports struct {
+	p    *Plan
+	port record.Imports
+}
+
+func (i imports) PutImportedMnemonic(ctx context.Context, m record.ImportedMnemonic) error {
+	return do0(i.p, "Imports", "PutImportedMnemonic", func() error { return i.port.PutImportedMnemonic(ctx, m) })
+}
+
+func (i imports) PutImport(ctx context.Context, r record.Import) error {
+	return do0(i.p, "Imports", "PutImport", func() error { return i.port.PutImport(ctx, r) })
+}
+
+// ImportReader wraps the port.
+func (p *Plan) ImportReader(port record.ImportReader) record.ImportReader {
+	return importReader{p, port}
+}
+
+type importReader struct {
+	p    *Plan
+	port record.ImportReader
+}
+
+func (i importReader) Import(ctx context.Context, pubkey eth.Pubkey) (record.Import, error) {
+	return do(i.p, "ImportReader", "Import", func() (record.Import, error) { return i.port.Import(ctx, pubkey) })
+}
+
+func (i importReader) Imported(ctx context.Context, prefix string) iter.Seq2[record.Imported, error] {
+	return list(i.p, "ImportReader", "Imported", i.port.Imported(ctx, prefix))
+}
+
+func (i importReader) ImportedMnemonics(ctx context.Context) iter.Seq2[record.ImportedMnemonic, error] {
+	return list(i.p, "ImportReader", "ImportedMnemonics", i.port.ImportedMnemonics(ctx))
+}
+
 // Archive wraps the port.
 func (p *Plan) Archive(port record.Archive) record.Archive { return archive{p, port} }
 

@@ -57,6 +57,8 @@ var (
 	birth    = recordtest.Birth(order, mnemonic, 0, "")
 	second   = recordtest.Birth(order, mnemonic, 1, "")
 	assigned = recordtest.Assignment(birth, "signer-a", 1)
+	words    = recordtest.ImportedMnemonic("m")
+	imported = recordtest.Import(words, 0, "")
 	event    = record.Event{Time: recordtest.Start, Kind: "exported", Actor: "anna", Once: "o1"}
 )
 
@@ -103,6 +105,21 @@ var steps = []step{
 	}, nil},
 	{"Assignments.Assigned", func(p *recordfault.Plan, b backend) error {
 		return want(1)(count(p.Assignments(b).Assigned(ctx, "")))
+	}, nil},
+	{"Imports.PutImportedMnemonic", func(p *recordfault.Plan, b backend) error {
+		return p.Imports(b).PutImportedMnemonic(ctx, words)
+	}, func(b backend) bool { n, _ := count(b.ImportedMnemonics(ctx)); return n == 1 }},
+	{"Imports.PutImport", func(p *recordfault.Plan, b backend) error { return p.Imports(b).PutImport(ctx, imported) },
+		func(b backend) bool { _, err := b.Import(ctx, imported.Pubkey); return err == nil }},
+	{"ImportReader.Import", func(p *recordfault.Plan, b backend) error {
+		_, err := p.ImportReader(b).Import(ctx, imported.Pubkey)
+		return err
+	}, nil},
+	{"ImportReader.Imported", func(p *recordfault.Plan, b backend) error {
+		return want(1)(count(p.ImportReader(b).Imported(ctx, "")))
+	}, nil},
+	{"ImportReader.ImportedMnemonics", func(p *recordfault.Plan, b backend) error {
+		return want(1)(count(p.ImportReader(b).ImportedMnemonics(ctx)))
 	}, nil},
 	{"Events.Append", func(p *recordfault.Plan, b backend) error {
 		if err := p.Events(b).Append(ctx, event); !errors.Is(err, record.ErrExists) {
@@ -165,13 +182,13 @@ func TestEveryPoint(t *testing.T) {
 	for _, s := range steps {
 		wanted = append(wanted, s.name)
 	}
-	if !reflect.DeepEqual(names, wanted) || len(ports) != 6 {
+	if !reflect.DeepEqual(names, wanted) || len(ports) != 8 {
 		t.Fatalf("calls:\n got %v\nwant %v", names, wanted)
 	}
 	points := recordfault.Points(calls)
-	// 11 calls twice, 5 lists of 2+1+1+1+1 rows and their starts; all but
+	// 14 calls twice, 7 lists of 2+1+1+1+1+1+1 rows and their starts; all but
 	// those of the last call (a list) also staying down.
-	if want := 2*(11*2+11) - 2; len(points) != want {
+	if want := 2*(14*2+15) - 2; len(points) != want {
 		t.Fatalf("%d points, want %d", len(points), want)
 	}
 	for _, fault := range points {

@@ -154,6 +154,18 @@ func Births(t *testing.T, want string, open func(testing.TB) Opened) {
 		}
 		same(t, "count", len(all(t, s.Validators(ctx, record.Query{}))), 3)
 	})
+	s.must("PutBirth keeps the id of the request that signed the certificate", func(t *testing.T, s Opened) {
+		o, m := Order("o1", 3), Mnemonic(Order("o1", 3), "m1")
+		placed(t, s, o, m)
+		b := Birth(o, m, 1, "")
+		b.SignRequest = "7d1f5b4e-3c2a-4f61-9e80-0a1b2c3d4e5f"
+		got, err := s.PutBirth(ctx, b)
+		ok(t, err)
+		same(t, "owner", got, b)
+		got = lagging(t, func() (record.Birth, error) { return s.Birth(ctx, b.Pubkey) })
+		same(t, "read", got, b)
+		same(t, "list", all(t, s.Validators(ctx, record.Query{Order: "o1"})), []record.Validator{b.Validator})
+	})
 	s.must("PutBirth is seen through another handle when it returns", func(t *testing.T, s Opened) {
 		o, m := Order("o1", 3), Mnemonic(Order("o1", 3), "m1")
 		placed(t, s, o, m)

@@ -97,6 +97,51 @@ func Birth(o record.Order, m record.Mnemonic, index uint32, salt string) record.
 	return b
 }
 
+// ImportedMnemonic returns a mnemonic that was made elsewhere.
+func ImportedMnemonic(salt string) record.ImportedMnemonic {
+	first := eth.Pubkey(noise("first pubkey "+salt, 48))
+	return record.ImportedMnemonic{
+		ID: record.ImportedMnemonicID(first), First: first,
+		Network:  "hoodi",
+		Source:   source("mnemonic " + salt),
+		Importer: "anna@host",
+		Created:  Start.Add(time.Second),
+		Sealing:  Sealing(record.Recovery, "imported "+salt),
+	}
+}
+
+// Import returns an import of the key at index of m.
+func Import(m record.ImportedMnemonic, index uint32, salt string) record.Import {
+	i := BareImport(fmt.Sprintf("%s/%d/%s", m.ID, index, salt))
+	i.Path, i.Mnemonic = fmt.Sprintf("m/12381/3600/%d/0/0", index), m.ID
+	i.Credentials = eth.Credentials{0: 1, 31: 0xaa}
+	i.Deposits = []record.Deposit{{
+		Amount:      32e9,
+		Signature:   eth.Signature(noise("signature "+i.Importer+salt, 96)),
+		MessageRoot: eth.Root(noise("message "+salt, 32)),
+		DataRoot:    eth.Root(noise("data "+salt, 32)),
+	}}
+	return i
+}
+
+// BareImport returns an import of which nothing is known but its key.
+func BareImport(salt string) record.Import {
+	return record.Import{
+		Imported: record.Imported{
+			Pubkey:   eth.Pubkey(noise("imported pubkey "+salt, 48)),
+			Network:  "hoodi",
+			Source:   source("key " + salt),
+			Importer: "anna@host",
+			Created:  Start.Add(2 * time.Second),
+		},
+		Sealing: Sealing(record.Signing, "imported "+salt),
+	}
+}
+
+func source(salt string) record.Source {
+	return record.Source{Kind: "keystores", Place: "kéys/<&>.json", Digest: record.DigestOf([]byte(salt)), Detail: map[string]string{"b": "2", "a": "1"}}
+}
+
 // Assignment returns an assignment of b.
 func Assignment(b record.Birth, signer string, epoch uint64) record.Assignment {
 	return record.Assignment{Pubkey: b.Pubkey, Signer: signer, Epoch: epoch, Time: Start.Add(time.Minute)}

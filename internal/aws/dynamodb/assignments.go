@@ -62,7 +62,7 @@ func (s *Store) assign(ctx context.Context, a record.Assignment) error {
 	if s.tables.Assignments == "" {
 		return errNoTable
 	}
-	// A birth that exists never ceases to: that this is another table, and
+	// A birth or import that exists never ceases to: that this is another table, and
 	// another call, opens no race.
 	c, err := s.claim(ctx, a.Pubkey)
 	if err != nil {
@@ -71,9 +71,11 @@ func (s *Store) assign(ctx context.Context, a record.Assignment) error {
 	if c == nil {
 		return record.ErrNotFound
 	}
-	if v, err := s.born(ctx, *c); err != nil {
+	known, err := s.known(ctx, *c)
+	if err != nil {
 		return err
-	} else if v == nil {
+	}
+	if !known {
 		return record.ErrNotFound
 	}
 	it := withRecord(pubkeyKey(a.Pubkey), data)
@@ -96,6 +98,15 @@ func (s *Store) assign(ctx context.Context, a record.Assignment) error {
 		return nil // this call, or one like it, had won
 	}
 	return fmt.Errorf("stored is epoch %d: %w", current.Epoch, record.ErrStale)
+}
+
+// known says whether a birth or an import followed a claim.
+func (s *Store) known(ctx context.Context, c Claim) (bool, error) {
+	if c.imported() {
+		return s.isImported(ctx, c.Pubkey)
+	}
+	v, err := s.born(ctx, c)
+	return v != nil, err
 }
 
 // Assigned implements record.Assignments, strongly consistent. It reads all

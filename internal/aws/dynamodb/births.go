@@ -234,6 +234,9 @@ func (it item) claim() (Claim, error) {
 	if err := record.CheckID(c.Order); err != nil {
 		return Claim{}, corrupt(it, plain(err))
 	}
+	if c.imported() && c.Index != 0 {
+		return Claim{}, corrupt(it, fmt.Errorf("it claims index %d of what has none", c.Index))
+	}
 	if pubkeyKey(c.Pubkey) != it.key() {
 		return Claim{}, corrupt(it, fmt.Errorf("it claims %s", c.Pubkey))
 	}
@@ -286,6 +289,9 @@ func (s *Store) validatorAt(ctx context.Context, order string, index uint32) (v 
 // born returns the public part of the birth that a claim was made for, or nil
 // if none followed it.
 func (s *Store) born(ctx context.Context, c Claim) (*record.Validator, error) {
+	if c.imported() {
+		return nil, nil
+	}
 	v, found, err := s.validatorAt(ctx, c.Order, c.Index)
 	if err != nil || !found || v.Pubkey != c.Pubkey {
 		return nil, err

@@ -24,6 +24,10 @@ type everything struct {
 	Assignments map[eth.Pubkey]record.Assignment
 	Assigned    []record.Assignment
 	Events      []record.Event
+	Words       []record.ImportedMnemonic
+	Imported    []record.Imported
+	Import      record.Import
+	Moved       record.Assignment // of the import
 }
 
 func readAll(s *Store, pubkeys []eth.Pubkey) (e everything, errs []error) {
@@ -65,7 +69,30 @@ func readAll(s *Store, pubkeys []eth.Pubkey) (e everything, errs []error) {
 		note(err)
 		e.Events = append(e.Events, v)
 	}
+	for m, err := range s.ImportedMnemonics(ctx) {
+		note(err)
+		e.Words = append(e.Words, m)
+	}
+	for i, err := range s.Imported(ctx, "") {
+		note(err)
+		e.Imported = append(e.Imported, i)
+	}
+	var err error
+	e.Import, err = s.Import(ctx, storyImport.Pubkey)
+	note(err)
+	e.Moved, err = s.Assignment(ctx, storyImport.Pubkey)
+	note(err)
 	return e, errs
+}
+
+var (
+	storyWords  = recordtest.ImportedMnemonic("m")
+	storyImport = recordtest.Import(storyWords, 0, "")
+	bareImport  = recordtest.BareImport("x")
+)
+
+func assignImport(signer string, epoch uint64) record.Assignment {
+	return record.Assignment{Pubkey: storyImport.Pubkey, Signer: signer, Epoch: epoch, Time: recordtest.Start}
 }
 
 func filled(t testing.TB) (*fake, []eth.Pubkey) {
@@ -79,6 +106,9 @@ func filled(t testing.TB) (*fake, []eth.Pubkey) {
 		e.Order, e.Pubkey, e.Once = "o1", b.Pubkey, []string{"", "export/o1"}[i]
 		must(t, s.Append(ctx, e))
 	}
+	must(t, s.PutImportedMnemonic(ctx, storyWords))
+	must(t, s.PutImport(ctx, storyImport))
+	must(t, s.Assign(ctx, assignImport("signer-a", 1)))
 	return f, pubkeys
 }
 
@@ -216,12 +246,17 @@ func TestDamageStopsWrites(t *testing.T) {
 		attribute string
 		call      func(s *Store) error
 	}{
-		"order, placed":       {orderKey("o1"), "sha256", func(s *Store) error { return second(s.Place(ctx, o)) }},
-		"order, for a birth":  {orderKey("o1"), "record", func(s *Store) error { return second(s.PutBirth(ctx, b)) }},
-		"mnemonic, put":       {mnemonicKey("o1", "m1"), "sha256", func(s *Store) error { return s.PutMnemonic(ctx, m) }},
-		"mnemonic, for birth": {mnemonicKey("o1", "m1"), "record", func(s *Store) error { return second(s.PutBirth(ctx, b)) }},
-		"birth, looked at":    {birthKey("o1", 0), "validator", func(s *Store) error { return second(s.PutBirth(ctx, b)) }},
-		"birth, read back":    {birthKey("o1", 0), "certificate", func(s *Store) error { return second(s.PutBirth(ctx, b)) }},
+		"order, placed":        {orderKey("o1"), "sha256", func(s *Store) error { return second(s.Place(ctx, o)) }},
+		"order, for a birth":   {orderKey("o1"), "record", func(s *Store) error { return second(s.PutBirth(ctx, b)) }},
+		"mnemonic, put":        {mnemonicKey("o1", "m1"), "sha256", func(s *Store) error { return s.PutMnemonic(ctx, m) }},
+		"mnemonic, for birth":  {mnemonicKey("o1", "m1"), "record", func(s *Store) error { return second(s.PutBirth(ctx, b)) }},
+		"birth, looked at":     {birthKey("o1", 0), "validator", func(s *Store) error { return second(s.PutBirth(ctx, b)) }},
+		"words, put":           {importedMnemonicKey(storyWords.ID), "sha256", func(s *Store) error { return s.PutImportedMnemonic(ctx, storyWords) }},
+		"words, for an import": {importedMnemonicKey(storyWords.ID), "record", func(s *Store) error { return s.PutImport(ctx, storyImport) }},
+		"import, put":          {importKey(storyImport.Pubkey), "sha256", func(s *Store) error { return s.PutImport(ctx, storyImport) }},
+		"claim of an import":   {pubkeyKey(storyImport.Pubkey), "idx", func(s *Store) error { return s.PutImport(ctx, storyImport) }},
+		"import, assigned":     {importKey(storyImport.Pubkey), "imported", func(s *Store) error { return s.Assign(ctx, assignImport("signer-a", 1)) }},
+		"birth, read back":     {birthKey("o1", 0), "certificate", func(s *Store) error { return second(s.PutBirth(ctx, b)) }},
 	} {
 		table := f.tables[tables.Records]
 		it := table[c.k]
@@ -245,6 +280,11 @@ func TestUnclaimed(t *testing.T) {
 	delete(f.tables[tables.Records], pubkeyKey(pubkeys[0]))
 	if err := f.store(t).Verify(ctx); !errors.Is(err, record.ErrCorrupt) {
 		t.Errorf("Verify: %v", err)
+	}
+	f, _ = filled(t)
+	delete(f.tables[tables.Records], pubkeyKey(storyImport.Pubkey))
+	if err := f.store(t).Verify(ctx); !errors.Is(err, record.ErrCorrupt) {
+		t.Errorf("Verify of an import: %v", err)
 	}
 }
 

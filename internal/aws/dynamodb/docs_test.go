@@ -88,6 +88,18 @@ func TestActions(t *testing.T) {
 			func(s *Store) error { return s.Append(ctx, once) },
 		}},
 		{"Events", []func(s *Store) error{func(s *Store) error { return end(s.Events(ctx, record.EventQuery{})) }}},
+		{"PutImportedMnemonic", []func(s *Store) error{
+			func(s *Store) error { return s.PutImportedMnemonic(ctx, storyWords) },
+			func(s *Store) error { return s.PutImportedMnemonic(ctx, storyWords) },
+		}},
+		{"PutImport", []func(s *Store) error{
+			func(s *Store) error { return s.PutImport(ctx, storyImport) },
+			func(s *Store) error { return s.PutImport(ctx, storyImport) },
+			func(s *Store) error { i := storyImport; i.Pubkey = b.Pubkey; return s.PutImport(ctx, i) },
+		}},
+		{"Import", []func(s *Store) error{func(s *Store) error { return second(s.Import(ctx, storyImport.Pubkey)) }}},
+		{"Imported", []func(s *Store) error{func(s *Store) error { return end(s.Imported(ctx, "")) }}},
+		{"ImportedMnemonics", []func(s *Store) error{func(s *Store) error { return end(s.ImportedMnemonics(ctx)) }}},
 		{"Verify", []func(s *Store) error{func(s *Store) error { return s.Verify(ctx) }}},
 		{"Unborn", []func(s *Store) error{func(s *Store) error { return end(s.Unborn(ctx)) }}},
 	}
@@ -141,6 +153,10 @@ func TestPage(t *testing.T) {
 			switch short := strings.TrimPrefix(path.Base(name), "stakeseal-"); {
 			case short == "records" && k.pk == "orders":
 				row = "orders"
+			case k.pk == importedWords:
+				row = "import/mnemonics"
+			case strings.HasPrefix(k.pk, importPrefix):
+				row = "import/D"
 			case strings.HasPrefix(k.sk, mnemonicPrefix):
 				row = "order/ID mnemonic/ID"
 			case strings.HasPrefix(k.sk, birthPrefix):
@@ -174,7 +190,7 @@ func TestPage(t *testing.T) {
 			}
 		}
 	}
-	if len(rows) != 7 {
+	if len(rows) != 9 {
 		t.Errorf("only the items %v", rows)
 	}
 	index := create.Events("x").LocalSecondaryIndexes[0]

@@ -21,6 +21,7 @@ var suites = map[string]func(*testing.T, string, func(testing.TB) recordtest.Ope
 	"Catalog":     recordtest.Catalog,
 	"Assignments": recordtest.Assignments,
 	"Events":      recordtest.Events,
+	"Imports":     recordtest.Imports,
 }
 
 // TestConformance runs the suites over the fake, which is stricter than

@@ -47,7 +47,15 @@ func tell(s *Store, again bool) error {
 			return err
 		}
 	}
-	return nil
+	if err := s.PutImportedMnemonic(ctx, storyWords); err != nil {
+		return err
+	}
+	for _, i := range []record.Import{storyImport, bareImport} {
+		if err := s.PutImport(ctx, i); err != nil {
+			return err
+		}
+	}
+	return s.Assign(ctx, assignImport("signer-a", 1))
 }
 
 // TestLostAnswers loses the answer to each attempt in turn. The SDK tries
@@ -189,6 +197,56 @@ func TestCrashBetweenClaimAndBirth(t *testing.T) {
 	}
 }
 
+// TestCrashBetweenClaimAndImport: a claim without its import is nothing to a
+// reader, is listed, and is found again by the importer that comes back, even
+// with the key sealed anew.
+func TestCrashBetweenClaimAndImport(t *testing.T) {
+	f := newFake()
+	s := f.store(t)
+	i := bareImport
+	crashed := false
+	f.fault = func(int) fate {
+		f.noteClaim(&crashed, i.Pubkey)
+		if crashed {
+			return unsent
+		}
+		return answered
+	}
+	err := s.PutImport(ctx, i)
+	noSentinel(t, "crash", err)
+	if err == nil || !crashed {
+		t.Fatalf("no crash: %v", err)
+	}
+	f.fault = nil
+	for what, err := range map[string]error{
+		"Import": second(s.Import(ctx, i.Pubkey)), "Birth": second(s.Birth(ctx, i.Pubkey)),
+		"Assign": s.Assign(ctx, record.Assignment{Pubkey: i.Pubkey, Signer: "signer-a", Epoch: 1, Time: recordtest.Start}),
+	} {
+		if !errors.Is(err, record.ErrNotFound) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for v, err := range s.Imported(ctx, "") {
+		t.Errorf("lists %v, %v", v.Pubkey, err)
+	}
+	var unborn []Claim
+	for c, err := range s.Unborn(ctx) {
+		must(t, err)
+		unborn = append(unborn, c)
+	}
+	if len(unborn) != 1 || unborn[0].Pubkey != i.Pubkey {
+		t.Errorf("unborn %v", unborn)
+	}
+	must(t, s.Verify(ctx))
+	i.Sealing = recordtest.Sealing(record.Signing, "anew")
+	must(t, s.PutImport(ctx, i))
+	must(t, end(s.Unborn(ctx)))
+	must(t, s.Verify(ctx))
+	if got, err := s.Import(ctx, i.Pubkey); err != nil || got.Sealing.Digest != i.Sealing.Digest {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
 // noteClaim notes whether the pubkey is claimed. The fake is locked.
 func (f *fake) noteClaim(claimed *bool, pubkey eth.Pubkey) {
 	if _, ok := f.tables[tables.Records][pubkeyKey(pubkey)]; ok {
@@ -240,10 +298,12 @@ func TestVanished(t *testing.T) {
 	once := note
 	once.Once = "once"
 	for name, call := range map[string]func(s *Store) error{
-		"Place":       func(s *Store) error { return second(s.Place(ctx, storyOrder)) },
-		"PutMnemonic": func(s *Store) error { return s.PutMnemonic(ctx, storyMnemonic) },
-		"Assign":      func(s *Store) error { return s.Assign(ctx, recordtest.Assignment(b, "signer-c", 1)) },
-		"Append":      func(s *Store) error { return s.Append(ctx, once) },
+		"Place":                func(s *Store) error { return second(s.Place(ctx, storyOrder)) },
+		"PutMnemonic":          func(s *Store) error { return s.PutMnemonic(ctx, storyMnemonic) },
+		"Assign":               func(s *Store) error { return s.Assign(ctx, recordtest.Assignment(b, "signer-c", 1)) },
+		"Append":               func(s *Store) error { return s.Append(ctx, once) },
+		"PutImportedMnemonic":  func(s *Store) error { return s.PutImportedMnemonic(ctx, storyWords) },
+		"PutImport, the claim": func(s *Store) error { return s.PutImport(ctx, storyImport) },
 		"PutBirth, the claim": func(s *Store) error {
 			elsewhere := recordtest.Birth(storyOrder, storyMnemonic, 1, "")
 			elsewhere.Pubkey = b.Pubkey
@@ -259,6 +319,8 @@ func TestVanished(t *testing.T) {
 		must(t, err)
 		must(t, s.Assign(ctx, recordtest.Assignment(b, "signer-a", 1)))
 		must(t, s.Append(ctx, once))
+		must(t, s.PutImportedMnemonic(ctx, storyWords))
+		must(t, s.PutImport(ctx, storyImport))
 		f.taken()
 		f.fault = func(n int) fate {
 			if n > 1 && f.calls[n-2].Operation == "PutItem" && !f.calls[n-2].Applied {

@@ -39,7 +39,7 @@ func (s *Store) birth(ctx context.Context, pubkey eth.Pubkey) (record.Birth, err
 	if err != nil {
 		return record.Birth{}, err
 	}
-	if c == nil {
+	if c == nil || c.imported() {
 		return record.Birth{}, record.ErrNotFound
 	}
 	it, err := s.get(ctx, s.tables.Records, birthKey(c.Order, c.Index))

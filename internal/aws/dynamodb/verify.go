@@ -11,7 +11,7 @@ import (
 
 // Verify reads every item and fails with ErrCorrupt of record if a record is
 // not as it was written, does not fit its order or its mnemonic, or is a birth
-// without its claim. It skips tables that it was not given.
+// or import without its claim. It skips tables that it was not given.
 func (s *Store) Verify(ctx context.Context) error {
 	if err := s.verify(ctx); err != nil {
 		return fmt.Errorf("couldn't verify the DynamoDB store: %w", err)
@@ -53,6 +53,9 @@ func (s *Store) verify(ctx context.Context) error {
 				return asCorrupt(err)
 			}
 		}
+	}
+	if err := s.verifyImports(ctx); err != nil {
+		return err
 	}
 	if err := end(s.claims(ctx)); err != nil {
 		return err
@@ -97,7 +100,7 @@ func (s *Store) claimPages(ctx context.Context) iter.Seq2[[]item, error] {
 	return inTurn(parts...)
 }
 
-// Unborn yields the claims that no birth followed, by pubkey: of a writer that
+// Unborn yields the claims that no birth or import followed, by pubkey: of a writer that
 // died between the two, that came second to an index, or that is between the
 // two now. They cost nothing but that their pubkeys cannot be put elsewhere.
 func (s *Store) Unborn(ctx context.Context) iter.Seq2[Claim, error] {
@@ -106,8 +109,8 @@ func (s *Store) Unborn(ctx context.Context) iter.Seq2[Claim, error] {
 		if err != nil {
 			return nil, err
 		}
-		v, err := s.born(ctx, c)
-		if err != nil || v != nil {
+		known, err := s.known(ctx, c)
+		if err != nil || known {
 			return nil, err
 		}
 		return &c, nil

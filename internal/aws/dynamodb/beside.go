@@ -1,0 +1,48 @@
+package dynamodb
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/stakeseal/stakeseal/internal/aws/arn"
+)
+
+// Suffixes of the tables of one installation. Settings name the records table
+// alone.
+const (
+	recordsSuffix     = "-records"
+	assignmentsSuffix = "-assignments"
+	eventsSuffix      = "-events"
+)
+
+// Beside returns the three tables of the installation whose records table is
+// given: the other two stand beside it, under the same name with another
+// ending. Both are derived, so that no setting can send assignments or events
+// elsewhere. A table whose name does not end in "-records" is arn.ErrARN.
+func Beside(recordsARN string) (Tables, error) {
+	if _, err := arn.Table(recordsARN); err != nil {
+		return Tables{}, err
+	}
+	before, ok := strings.CutSuffix(recordsARN, recordsSuffix)
+	if !ok || strings.HasSuffix(before, "/") {
+		return Tables{}, fmt.Errorf("%w: %q does not end in NAME%s", arn.ErrARN, recordsARN, recordsSuffix)
+	}
+	t := Tables{Records: recordsARN, Assignments: before + assignmentsSuffix, Events: before + eventsSuffix}
+	// A name at the limit of 255 has no room for the longest ending.
+	for _, text := range []string{t.Assignments, t.Events} {
+		if _, err := arn.Table(text); err != nil {
+			return Tables{}, err
+		}
+	}
+	return t, nil
+}
+
+// Installation is the name that an installation's tables begin with, "" for a
+// records table that Beside refuses.
+func Installation(recordsARN string) string {
+	if _, err := Beside(recordsARN); err != nil {
+		return ""
+	}
+	a, _ := arn.Table(recordsARN)
+	return strings.TrimSuffix(strings.TrimPrefix(a.Resource, "table/"), recordsSuffix)
+}
