@@ -44,7 +44,7 @@ func TestBirthVerifies(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if want := (&Verified{b, "generator-2026", "v0-1-0", "acme-cold", digest}); !reflect.DeepEqual(v, want) {
+				if want := (&Verified{Birth: b, Key: "generator-2026", Release: "v0-1-0", AddressName: "acme-cold", Digest: digest}); !reflect.DeepEqual(v, want) {
 					t.Fatalf("got %+v, want %+v", v, want)
 				}
 			}

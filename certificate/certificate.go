@@ -101,7 +101,8 @@ type Birth struct {
 	Mnemonic      MnemonicRef     `json:"mnemonic"`
 	Sealing       SealingRef      `json:"sealing"`
 	Maker         Maker           `json:"maker"`
-	Time          time.Time       `json:"time"` // UTC, whole seconds
+	Approval      string          `json:"approval,omitempty"` // envelope of the AddressApproval; absent: the settings name the address
+	Time          time.Time       `json:"time"`               // UTC, whole seconds
 }
 
 // Deposit is one signed deposit message of the plan.

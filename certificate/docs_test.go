@@ -199,6 +199,11 @@ func TestPythonVerifier(t *testing.T) {
 	bare := *trust
 	bare.Releases = nil
 	unjudged := write("bare.json", trustJSON(t, &bare))
+	// The same release, signed by two release managers.
+	managed := managedTrust(t)
+	managed.Keys = trust.Keys
+	managed.Approvers = approvingTrust().Approvers
+	signed := write("managed.json", trustJSON(t, managed))
 
 	ctx := context.Background()
 	good := mustSign(exampleBirth(0))
@@ -248,6 +253,15 @@ func TestPythonVerifier(t *testing.T) {
 		{"other network", turned(func(b *Birth) { b.NetworkDigest[0] ^= 1 })},
 		{"other binary", turned(func(b *Birth) { b.Maker.BinaryDigest[0] ^= 1 })},
 		{"with function", turned(func(b *Birth) { b.Maker.Function = `a "b" \c` })},
+		{"approved address", mustSign(approvedBirth(must(SignAddressApproval(ctx, approver, exampleApproval()))))},
+		{"approved by a stranger", mustSign(approvedBirth(must(SignAddressApproval(ctx, notary, exampleApproval()))))},
+		{"approval that ended", mustSign(approvedBirth(must(SignAddressApproval(ctx, approver, func() AddressApproval {
+			a := exampleApproval()
+			a.NotAfter = at("2026-11-02T00:00:00Z")
+			return a
+		}()))))},
+		{"approval of another", turned(func(b *Birth) { b.Approval = string(must(SignAddressApproval(ctx, approver, exampleApproval()))) })},
+		{"approval of nothing", turned(func(b *Birth) { b.Approval = "x" })},
 		{"recovery", turned(func(b *Birth) { b.Sealing.Purpose = "recovery" })},
 		{"recipient twice", turned(func(b *Birth) { b.Sealing.Recipients = append(b.Sealing.Recipients, b.Sealing.Recipients[0]) })},
 		{"space", swapped(`"index":0`, `"index": 0`)},
@@ -268,7 +282,7 @@ func TestPythonVerifier(t *testing.T) {
 	var runs []run
 	for i, c := range cases {
 		env := write(fmt.Sprintf("birth-%d.json", i), c.env)
-		runs = append(runs, run{env, trusted}, run{env, unjudged})
+		runs = append(runs, run{env, trusted}, run{env, unjudged}, run{env, signed})
 	}
 	list := write("runs.json", must(json.Marshal(runs)))
 	out, err := exec.Command("python3", "-B", "-c", `
@@ -291,7 +305,7 @@ for run in json.loads(read(sys.argv[2])):
 	}
 	accepted := 0
 	for i, line := range lines {
-		c, tr := cases[i/2], []*Trust{trust, &bare}[i%2]
+		c, tr := cases[i/3], []*Trust{trust, &bare, managed}[i%3]
 		v, err := tr.VerifyBirth(c.env)
 		want := ""
 		if err == nil {
@@ -311,10 +325,62 @@ for run in json.loads(read(sys.argv[2])):
 
 	// The program itself, as a stranger runs it.
 	for i, code := range map[int]int{0: 0, 4: 3} {
-		cmd := exec.Command("python3", "-B", filepath.Join(formats, "verify_birth.py"), runs[2*i].Env, trusted, network)
+		cmd := exec.Command("python3", "-B", filepath.Join(formats, "verify_birth.py"), runs[3*i].Env, trusted, network)
 		out, _ := cmd.CombinedOutput()
-		if got := cmd.ProcessState.ExitCode(); got != code || strings.TrimSuffix(string(out), "\n") != lines[2*i] {
+		if got := cmd.ProcessState.ExitCode(); got != code || strings.TrimSuffix(string(out), "\n") != lines[3*i] {
 			t.Errorf("%s: exit code %d, want %d: %s", cases[i].name, got, code, out)
+		}
+	}
+}
+
+// TestPythonVerifierOfReleases: a trust file whose releases are not what their
+// managers signed is used by neither program.
+func TestPythonVerifierOfReleases(t *testing.T) {
+	if err := exec.Command("python3", "-c", "import cryptography").Run(); err != nil {
+		if os.Getenv("STAKESEAL_PYTHON") == "required" {
+			t.Fatal("no python3 with cryptography")
+		}
+		t.Skip("no python3 with the package cryptography")
+	}
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	from, to := block(t, readDoc(t, "trust.md"), "network")
+	network := write("network.txt", []byte(readDoc(t, "trust.md")[from:to]))
+	birth := write("birth.json", mustSign(exampleBirth(0)))
+	good := string(trustJSON(t, managedTrust(t)))
+	for name, c := range map[string]struct {
+		old, new string
+		code     int
+	}{
+		"as signed":      {"", "", 0},
+		"another binary": {hashOf("binary").String(), hashOf("other").String(), 1},
+		"longer":         {`"not_after": "2027-10-31T23:59:59Z"`, `"not_after": "2028-10-31T23:59:59Z"`, 1},
+		"shorter":        {`"not_after": "2027-10-31T23:59:59Z"`, `"not_after": "2026-12-31T23:59:59Z"`, 0},
+		"earlier":        {`"not_before": "2026-11-01T00:00:01Z"`, `"not_before": "2026-10-01T00:00:00Z"`, 1},
+		"three needed":   {`"release_threshold": 2`, `"release_threshold": 3`, 1},
+		"another commit": {exampleBirth(0).Maker.Commit, strings.Repeat("0", 40), 1},
+	} {
+		text := good
+		if c.old != "" {
+			if !strings.Contains(text, c.old) {
+				t.Fatalf("%s: %q is not there", name, c.old)
+			}
+			text = strings.Replace(text, c.old, c.new, 1)
+		}
+		_, err := ParseTrust([]byte(text))
+		if (err == nil) != (c.code == 0) {
+			t.Errorf("%s: Go says %v", name, err)
+		}
+		cmd := exec.Command("python3", "-B", filepath.Join(formats, "verify_birth.py"), birth, write("trust.json", []byte(text)), network)
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != c.code {
+			t.Errorf("%s: Python exits with %d, want %d: %s", name, got, c.code, out)
 		}
 	}
 }
@@ -339,11 +405,30 @@ func trustJSON(t *testing.T, trust *Trust) []byte {
 		keys = append(keys, validity(map[string]any{"name": k.Name, "key": k.Key.String()}, k.Validity))
 	}
 	for _, r := range trust.Releases {
-		releases = append(releases, validity(map[string]any{"name": r.Name, "binary_sha256": r.Binaries, "settings_sha256": r.Settings}, r.Validity))
+		entry := map[string]any{"name": r.Name, "binary_sha256": r.Binaries, "settings_sha256": r.Settings}
+		if len(r.Statement) > 0 {
+			entry["package_sha256"], entry["review_sha256"], entry["commit"], entry["statement"] = r.Package, r.Review, r.Commit, string(r.Statement)
+		}
+		releases = append(releases, validity(entry, r.Validity))
 	}
-	data := must(json.MarshalIndent(map[string]any{
+	file := map[string]any{
 		"version": 1, "network": trust.Network.Name, "withdrawal_addresses": trust.Addresses, "certifying_keys": keys, "releases": releases,
-	}, "", " "))
+	}
+	if len(trust.Managers) > 0 {
+		managers := []any{}
+		for _, k := range trust.Managers {
+			managers = append(managers, validity(map[string]any{"name": k.Name, "key": k.Key.String()}, k.Validity))
+		}
+		file["release_managers"], file["release_threshold"] = managers, trust.Threshold
+	}
+	if len(trust.Approvers) > 0 {
+		approvers := []any{}
+		for _, k := range trust.Approvers {
+			approvers = append(approvers, validity(map[string]any{"name": k.Name, "key": k.Key.String()}, k.Validity))
+		}
+		file["approvers"] = approvers
+	}
+	data := must(json.MarshalIndent(file, "", " "))
 	back, err := ParseTrust(data)
 	if err != nil {
 		t.Fatal(err)

@@ -155,8 +155,8 @@ func exampleTrust() *Trust {
 		Network:   hoodi,
 		Addresses: map[string]eth.Address{"acme-cold": coldStore},
 		Keys:      []TrustedKey{{"generator-2026", certifier.public(), Validity{NotBefore: at("2026-11-01T00:00:00Z")}}},
-		Releases: []Release{{"v0-1-0", []Hash{hashOf("binary"), hashOf("binary arm64")}, hashOf("settings"),
-			Validity{NotBefore: at("2026-11-01T00:00:00Z"), NotAfter: at("2027-10-31T23:59:59Z")}}},
+		Releases: []Release{{Name: "v0-1-0", Binaries: []Hash{hashOf("binary"), hashOf("binary arm64")}, Settings: hashOf("settings"),
+			Validity: Validity{NotBefore: at("2026-11-01T00:00:00Z"), NotAfter: at("2027-10-31T23:59:59Z")}}},
 	}
 }
 

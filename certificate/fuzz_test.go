@@ -75,6 +75,7 @@ func FuzzParseTrust(f *testing.F) {
 	custom.Network = customNetwork()
 	custom.Keys = append(custom.Keys, TrustedKey{"kms", newKMSSigner().public(), Validity{Revoked: true}})
 	f.Add(must(FormatTrust(*custom)))
+	f.Add(must(FormatTrust(*managedTrust(f))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		trust, err := ParseTrust(data)
 		if err != nil {

@@ -178,6 +178,18 @@ func (b Birth) check() error {
 	if _, ok := b.Credentials.Address(); !ok {
 		return fmt.Errorf("%w: withdrawal credentials %s do not pay to an address (0x01 or 0x02, 11 zero bytes, address)", ErrMismatch, b.Credentials)
 	}
+	if b.Approval != "" {
+		if err := plain("approval", b.Approval, maxApproval, false); err != nil {
+			return err
+		}
+		a, err := approvedAddress(b.Approval)
+		if err != nil {
+			return fmt.Errorf("approval: %w", err)
+		}
+		if address, _ := b.Credentials.Address(); a.Address != address || a.Network != b.Network || a.NetworkDigest != b.NetworkDigest {
+			return fmt.Errorf("%w: the approval is of another address or network than the birth", ErrMismatch)
+		}
+	}
 	return b.checkDeposits()
 }
 

@@ -17,6 +17,17 @@ type Trust struct {
 	Addresses map[string]eth.Address // withdrawal addresses by name
 	Keys      []TrustedKey           // certifying keys
 	Releases  []Release              // none: the maker is not judged
+
+	// Who brings code to the place where it makes keys. With Managers, each
+	// release must carry a statement that Threshold of them signed; without,
+	// the releases are what the writer of the trust file says they are.
+	Developers []TrustedKey // those who may submit a package
+	Managers   []TrustedKey // those who may review and sign one
+	Threshold  int          // of Managers, for a release; 0 counts as 1
+
+	// Those who may approve withdrawal addresses beside Addresses: a birth to
+	// another one is believed when it carries their approval.
+	Approvers []TrustedKey
 }
 
 // Validity says when a key or release could be believed. Zero times are open
@@ -44,6 +55,12 @@ type Release struct {
 	Binaries []Hash // sha256 of the program, one for each platform
 	Settings Hash   // sha256 of the settings
 	Validity
+
+	// Of a release that its managers signed; all zero for another.
+	Package   Hash   // sha256 of the package
+	Review    Hash   // Digest of the review that approved it, the first where several did
+	Commit    string // the source it was built from
+	Statement []byte // the envelope that SignRelease makes
 }
 
 // Verified is a birth certificate that a trust file agrees with.
@@ -51,7 +68,10 @@ type Verified struct {
 	Birth
 	Key         string // name of the certifying key, the first in the envelope that counts
 	Release     string // name of the release; "": the trust file names none, so nothing is known of the maker
-	AddressName string // name of the withdrawal address
+	Review      Hash   // of the review that approved the release; zero: the trust file does not say
+	Commit      string // the source of the release; "": the trust file does not say
+	AddressName string // name of the withdrawal address, in the trust file or in its approval
+	Approver    string // name of who approved the address; "": the trust file names it
 	Digest      Hash   // as Digest gives it, which receipts name
 }
 
@@ -67,7 +87,7 @@ type VerifiedReceipt struct {
 // ErrFormat, ErrSignature, ErrMismatch or ErrUntrusted; a nil error is the
 // only yes.
 func (t *Trust) VerifyBirth(envelope []byte) (*Verified, error) {
-	payload, keys, err := t.authenticate(envelope, maxBirth)
+	payload, keys, err := authenticate(envelope, maxBirth, t.Keys)
 	if err != nil {
 		return nil, err
 	}
@@ -84,22 +104,24 @@ func (t *Trust) VerifyBirth(envelope []byte) (*Verified, error) {
 		}
 	}
 	v := &Verified{Birth: b, Digest: sha256.Sum256(payload)}
-	if v.AddressName, err = t.addressName(b.Credentials); err != nil {
+	if v.AddressName, v.Approver, err = t.addressName(b); err != nil {
 		return nil, err
 	}
 	if v.Key, err = validKey(keys, b.Time); err != nil {
 		return nil, err
 	}
-	if v.Release, err = t.release(b.Maker, b.Time); err != nil {
+	release, err := t.release(b.Maker, b.Time)
+	if err != nil {
 		return nil, err
 	}
+	v.Release, v.Review, v.Commit = release.Name, release.Review, release.Commit
 	return v, nil
 }
 
 // VerifyReceipt judges a receipt, offline. It does not see the certificates
 // that the receipt names; the caller compares Digest and pubkey of each.
 func (t *Trust) VerifyReceipt(envelope []byte) (*VerifiedReceipt, error) {
-	payload, keys, err := t.authenticate(envelope, maxReceipt)
+	payload, keys, err := authenticate(envelope, maxReceipt, t.Keys)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +150,7 @@ func (t *Trust) VerifyReceipt(envelope []byte) (*VerifiedReceipt, error) {
 // means that the thief was here: both refuse the envelope although another
 // signature may be good. (Whoever made it can strip that signature; what then
 // remains is judged by what remains.)
-func (t *Trust) authenticate(data []byte, limit int) ([]byte, []TrustedKey, error) {
+func authenticate(data []byte, limit int, keys []TrustedKey) ([]byte, []TrustedKey, error) {
 	e, err := parseEnvelope(data, limit)
 	if err != nil {
 		return nil, nil, err
@@ -136,7 +158,7 @@ func (t *Trust) authenticate(data []byte, limit int) ([]byte, []TrustedKey, erro
 	pae := e.pae()
 	var good []TrustedKey
 	for _, s := range e.signatures {
-		k, known := t.key(s.keyID)
+		k, known := keyOf(keys, s.keyID)
 		if !known {
 			continue
 		}
@@ -154,8 +176,8 @@ func (t *Trust) authenticate(data []byte, limit int) ([]byte, []TrustedKey, erro
 	return e.payload, good, nil
 }
 
-func (t *Trust) key(id string) (TrustedKey, bool) {
-	for _, k := range t.Keys {
+func keyOf(keys []TrustedKey, id string) (TrustedKey, bool) {
+	for _, k := range keys {
 		if k.Key.key != nil && k.Key.ID() == id {
 			return k, true
 		}
@@ -199,33 +221,47 @@ func (t *Trust) checkNetwork(name string, digest Hash) error {
 }
 
 // addressName looks the address up; a birth's check has seen that there is
-// one.
-func (t *Trust) addressName(c eth.Credentials) (string, error) {
-	a, ok := c.Address()
+// one. An approval counts where this trust file names its approver, at the
+// birth's time; for an address that the trust file names itself it is not
+// needed, and not looked at.
+func (t *Trust) addressName(b Birth) (name, approver string, err error) {
+	address, ok := b.Credentials.Address()
 	if ok {
 		for name, known := range t.Addresses {
-			if known == a {
-				return name, nil
+			if known == address {
+				return name, "", nil
 			}
 		}
 	}
-	return "", fmt.Errorf("%w: withdrawal address %s is not in the trust file", ErrMismatch, a)
+	if ok && b.Approval != "" && len(t.Approvers) > 0 {
+		a, by, err := VerifyAddressApproval([]byte(b.Approval), t.Approvers, t.Network, address, b.Time)
+		if err != nil {
+			return "", "", fmt.Errorf("withdrawal address %s is not in the trust file, and its approval: %w", address, err)
+		}
+		return a.Name, by.Name, nil
+	}
+	return "", "", fmt.Errorf("%w: withdrawal address %s is not in the trust file", ErrMismatch, address)
 }
 
-func (t *Trust) release(m Maker, at time.Time) (string, error) {
+func (t *Trust) release(m Maker, at time.Time) (Release, error) {
 	if len(t.Releases) == 0 {
-		return "", nil
+		return Release{}, nil
 	}
 	for _, r := range t.Releases {
 		if r.Settings != m.SettingsDigest || !slices.Contains(r.Binaries, m.BinaryDigest) {
 			continue
 		}
 		if err := r.check(at); err != nil {
-			return "", fmt.Errorf("%w: release %q %w", ErrUntrusted, r.Name, err)
+			return Release{}, fmt.Errorf("%w: release %q %w", ErrUntrusted, r.Name, err)
 		}
-		return r.Name, nil
+		// A program says itself what it was built from; one that says something
+		// else than its release did not come from it, whatever its digest.
+		if r.Commit != "" && m.Commit != "" && m.Commit != r.Commit {
+			return Release{}, fmt.Errorf("%w: release %q is of commit %s, the birth names %q", ErrMismatch, r.Name, r.Commit, clip(m.Commit))
+		}
+		return r, nil
 	}
-	return "", fmt.Errorf("%w: no release has binary %s with settings %s", ErrUntrusted, m.BinaryDigest, m.SettingsDigest)
+	return Release{}, fmt.Errorf("%w: no release has binary %s with settings %s", ErrUntrusted, m.BinaryDigest, m.SettingsDigest)
 }
 
 // checkSettings wants one release of these settings that holds at the time.

@@ -46,8 +46,8 @@ func TestTrustDecides(t *testing.T) {
 		{"other settings", release(func(r *Release) { r.Settings = hashOf("x") }), ErrUntrusted},
 		{"binary and settings of two releases", func(tr *Trust) {
 			tr.Releases = []Release{
-				{"a", []Hash{hashOf("binary")}, hashOf("x"), Validity{}},
-				{"b", []Hash{hashOf("x")}, hashOf("settings"), Validity{}},
+				{Name: "a", Binaries: []Hash{hashOf("binary")}, Settings: hashOf("x")},
+				{Name: "b", Binaries: []Hash{hashOf("x")}, Settings: hashOf("settings")},
 			}
 		}, ErrUntrusted},
 		{"release from this second", release(func(r *Release) { r.NotBefore = birth }), nil},
@@ -212,7 +212,7 @@ func TestTrustDecidesReceipts(t *testing.T) {
 		{"release expired", func(tr *Trust) { tr.Releases[0].NotAfter = placed.Add(-time.Second) }, ErrUntrusted},
 		{"release revoked, the next one good", func(tr *Trust) {
 			tr.Releases[0].Revoked = true
-			tr.Releases = append(tr.Releases, Release{"v0-1-1", []Hash{hashOf("y")}, hashOf("settings"), Validity{}})
+			tr.Releases = append(tr.Releases, Release{Name: "v0-1-1", Binaries: []Hash{hashOf("y")}, Settings: hashOf("settings"), Validity: Validity{}})
 		}, nil},
 		{"other key", func(tr *Trust) { tr.Keys[0].Key = notary.public() }, ErrSignature},
 	} {

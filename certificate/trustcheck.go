@@ -41,20 +41,33 @@ func (t *Trust) check() error {
 		}
 		owners[a] = name
 	}
-	names := make(map[string]bool)
+	// One key in two lists would be one person in two roles: who submits must
+	// not approve, and what makes keys must do neither.
 	ids := make(map[string]string)
-	for _, k := range t.Keys {
-		if err := checkEntry("certifying key", k.Name, names, k.Validity); err != nil {
-			return err
+	for _, list := range []struct {
+		what string
+		keys []TrustedKey
+	}{{"certifying key", t.Keys}, {"developer", t.Developers}, {"release manager", t.Managers}, {"approver", t.Approvers}} {
+		if len(list.keys) > maxListed {
+			return fmt.Errorf("more than %d of %s", maxListed, list.what)
 		}
-		id := k.Key.ID()
-		if id == "" {
-			return fmt.Errorf("certifying key %q has no key", k.Name)
+		names := make(map[string]bool)
+		for _, k := range list.keys {
+			if err := checkEntry(list.what, k.Name, names, k.Validity); err != nil {
+				return err
+			}
+			id := k.Key.ID()
+			if id == "" {
+				return fmt.Errorf("%s %q has no key", list.what, k.Name)
+			}
+			if other, taken := ids[id]; taken {
+				return fmt.Errorf("%s and %s %q are one key", other, list.what, k.Name)
+			}
+			ids[id] = fmt.Sprintf("%s %q", list.what, k.Name)
 		}
-		if other, taken := ids[id]; taken {
-			return fmt.Errorf("certifying keys %q and %q are one key", other, k.Name)
-		}
-		ids[id] = k.Name
+	}
+	if t.Threshold < 0 || t.Threshold > len(t.Managers) {
+		return fmt.Errorf("release_threshold is %d, and there are %d release managers", t.Threshold, len(t.Managers))
 	}
 	return t.checkReleases()
 }
@@ -64,6 +77,9 @@ func (t *Trust) checkReleases() error {
 	builds := make(map[[2]Hash]string)
 	for _, r := range t.Releases {
 		if err := checkEntry("release", r.Name, names, r.Validity); err != nil {
+			return err
+		}
+		if err := t.checkStatement(r); err != nil {
 			return err
 		}
 		if len(r.Binaries) == 0 || len(r.Binaries) > maxListed || r.Settings.IsZero() {

@@ -32,6 +32,11 @@ type trustDoc struct {
 	Addresses addressDoc  `yaml:"withdrawal_addresses"`
 	Keys      []keyDoc    `yaml:"certifying_keys"`
 	Releases  []relDoc    `yaml:"releases"`
+
+	Developers []keyDoc `yaml:"developers"`
+	Managers   []keyDoc `yaml:"release_managers"`
+	Threshold  *number  `yaml:"release_threshold"`
+	Approvers  []keyDoc `yaml:"approvers"`
 }
 
 type keyDoc struct {
@@ -45,6 +50,11 @@ type relDoc struct {
 	Binaries []word      `yaml:"binary_sha256"`
 	Settings word        `yaml:"settings_sha256"`
 	Validity validityDoc `yaml:",inline"`
+
+	Package   word `yaml:"package_sha256"`
+	Review    word `yaml:"review_sha256"`
+	Commit    word `yaml:"commit"`
+	Statement word `yaml:"statement"`
 }
 
 type validityDoc struct {
@@ -248,16 +258,24 @@ func parseTrust(data []byte) (*Trust, error) {
 		}
 		t.Addresses[a.name] = address
 	}
-	for _, k := range doc.Keys {
-		key, err := ParsePublicKey(k.Key.value)
-		if err != nil {
-			return nil, lineError(k.Key.line, fmt.Errorf("certifying key %q: %w", clip(k.Name.value), err))
+	var err error
+	if t.Keys, err = keysOf("certifying key", doc.Keys); err != nil {
+		return nil, err
+	}
+	if t.Developers, err = keysOf("developer", doc.Developers); err != nil {
+		return nil, err
+	}
+	if t.Managers, err = keysOf("release manager", doc.Managers); err != nil {
+		return nil, err
+	}
+	if t.Approvers, err = keysOf("approver", doc.Approvers); err != nil {
+		return nil, err
+	}
+	if n := doc.Threshold; n != nil {
+		if n.value == 0 || n.value > uint64(len(t.Managers)) {
+			return nil, lineError(n.line, fmt.Errorf("release_threshold is %d, and there are %d release managers", n.value, len(t.Managers)))
 		}
-		v, err := k.Validity.parse()
-		if err != nil {
-			return nil, err
-		}
-		t.Keys = append(t.Keys, TrustedKey{k.Name.value, key, v})
+		t.Threshold = int(n.value)
 	}
 	for _, r := range doc.Releases {
 		rel := Release{Name: r.Name.value}
@@ -271,6 +289,21 @@ func parseTrust(data []byte) (*Trust, error) {
 		if err := rel.Settings.UnmarshalText([]byte(r.Settings.value)); err != nil {
 			return nil, lineError(r.Settings.line, fmt.Errorf("release %q: settings: %w", clip(r.Name.value), err))
 		}
+		for _, h := range []struct {
+			word word
+			into *Hash
+		}{{r.Package, &rel.Package}, {r.Review, &rel.Review}} {
+			if h.word.line == 0 {
+				continue
+			}
+			if err := h.into.UnmarshalText([]byte(h.word.value)); err != nil {
+				return nil, lineError(h.word.line, fmt.Errorf("release %q: %w", clip(r.Name.value), err))
+			}
+		}
+		rel.Commit = r.Commit.value
+		if r.Statement.line != 0 {
+			rel.Statement = []byte(r.Statement.value)
+		}
 		v, err := r.Validity.parse()
 		if err != nil {
 			return nil, err
@@ -279,6 +312,21 @@ func parseTrust(data []byte) (*Trust, error) {
 		t.Releases = append(t.Releases, rel)
 	}
 	return t, t.check()
+}
+
+func keysOf(what string, docs []keyDoc) (keys []TrustedKey, err error) {
+	for _, k := range docs {
+		key, err := ParsePublicKey(k.Key.value)
+		if err != nil {
+			return nil, lineError(k.Key.line, fmt.Errorf("%s %q: %w", what, clip(k.Name.value), err))
+		}
+		v, err := k.Validity.parse()
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, TrustedKey{k.Name.value, key, v})
+	}
+	return keys, nil
 }
 
 func (v validityDoc) parse() (Validity, error) {

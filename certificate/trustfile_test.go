@@ -119,10 +119,10 @@ func TestTrustCheck(t *testing.T) {
 		"validity backwards":       func(tr *Trust) { tr.Keys[0].NotAfter = tr.Keys[0].NotBefore.Add(-1e9) },
 		"validity in milliseconds": func(tr *Trust) { tr.Keys[0].NotAfter = tr.Keys[0].NotBefore.Add(1e6) },
 		"two releases, one name": func(tr *Trust) {
-			tr.Releases = append(tr.Releases, Release{"v0-1-0", []Hash{{1}}, Hash{2}, Validity{}})
+			tr.Releases = append(tr.Releases, Release{Name: "v0-1-0", Binaries: []Hash{{1}}, Settings: Hash{2}, Validity: Validity{}})
 		},
 		"two releases, one build": func(tr *Trust) {
-			tr.Releases = append(tr.Releases, Release{"b", []Hash{hashOf("binary")}, hashOf("settings"), Validity{}})
+			tr.Releases = append(tr.Releases, Release{Name: "b", Binaries: []Hash{hashOf("binary")}, Settings: hashOf("settings"), Validity: Validity{}})
 		},
 		"release without binaries":   func(tr *Trust) { tr.Releases[0].Binaries = nil },
 		"release with a zero binary": func(tr *Trust) { tr.Releases[0].Binaries = []Hash{{}} },
@@ -314,7 +314,7 @@ func TestFormatTrustReadsBack(t *testing.T) {
 		for i := range 1 + rng.IntN(4) {
 			trust.Addresses[name(i)] = eth.Address{byte(rng.Uint32()), byte(i)}
 			trust.Keys = append(trust.Keys, TrustedKey{name(i), newEdSigner(byte(i)).public(), validity()})
-			trust.Releases = append(trust.Releases, Release{name(i), []Hash{{byte(i + 1)}, {byte(i + 1), 1}}, Hash{9}, validity()})
+			trust.Releases = append(trust.Releases, Release{Name: name(i), Binaries: []Hash{{byte(i + 1)}, {byte(i + 1), 1}}, Settings: Hash{9}, Validity: validity()})
 		}
 		text, err := FormatTrust(*trust)
 		if err != nil {

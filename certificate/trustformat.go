@@ -57,7 +57,76 @@ func formatTrust(t Trust) []byte {
 	line("# revoked: true is for a key that may have been stolen: nothing it ever")
 	line("# certified is believed, since a thief can write any date.")
 	line("certifying_keys:")
-	for _, k := range t.Keys {
+	formatKeys(line, t.Keys)
+	line("")
+	if len(t.Developers) > 0 {
+		line("# Those who may submit a package for release.")
+		line("developers:")
+		formatKeys(line, t.Developers)
+		line("")
+	}
+	if len(t.Managers) > 0 {
+		line("# Those who may review and sign releases, and how many of them each needs.")
+		line("# With them, a release below that they did not sign is refused.")
+		line("release_managers:")
+		formatKeys(line, t.Managers)
+		if t.Threshold != 0 {
+			line("release_threshold: %d", t.Threshold)
+		}
+		line("")
+	}
+	if len(t.Approvers) > 0 {
+		line("# Those who may approve further withdrawal addresses: a birth to one carries")
+		line("# their approval.")
+		line("approvers:")
+		formatKeys(line, t.Approvers)
+		line("")
+	}
+	line("# Releases of the generator that may make keys. With none, the program that")
+	line("# made a key is not judged at all.")
+	if len(t.Releases) == 0 {
+		line("releases: []")
+		return b.Bytes()
+	}
+	line("releases:")
+	for _, r := range t.Releases {
+		formatRelease(line, r)
+	}
+	return b.Bytes()
+}
+
+func formatRelease(line func(string, ...any), r Release) {
+	line("  - name: %s", scalar(r.Name))
+	line("    binary_sha256:")
+	for _, h := range r.Binaries {
+		line("      - %q", h.String())
+	}
+	line("    settings_sha256: %q", r.Settings.String())
+	formatValidity(line, r.Validity)
+	if !r.Package.IsZero() {
+		line("    package_sha256: %q", r.Package.String())
+	}
+	if !r.Review.IsZero() {
+		line("    review_sha256: %q", r.Review.String())
+	}
+	if r.Commit != "" {
+		line("    commit: %q", r.Commit)
+	}
+	if len(r.Statement) > 0 {
+		line("    statement: '%s'", r.Statement)
+	}
+}
+
+// FormatRelease is a release as it stands in the list of a trust file, for
+// people who keep theirs by hand.
+func FormatRelease(r Release) []byte {
+	var b bytes.Buffer
+	formatRelease(func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }, r)
+	return b.Bytes()
+}
+
+func formatKeys(line func(string, ...any), keys []TrustedKey) {
+	for _, k := range keys {
 		line("  - name: %s", scalar(k.Name))
 		line("    # key id %s", k.Key.ID())
 		if text := k.Key.String(); strings.Contains(text, "\n") {
@@ -70,24 +139,6 @@ func formatTrust(t Trust) []byte {
 		}
 		formatValidity(line, k.Validity)
 	}
-	line("")
-	line("# Releases of the generator that may make keys. With none, the program that")
-	line("# made a key is not judged at all.")
-	if len(t.Releases) == 0 {
-		line("releases: []")
-		return b.Bytes()
-	}
-	line("releases:")
-	for _, r := range t.Releases {
-		line("  - name: %s", scalar(r.Name))
-		line("    binary_sha256:")
-		for _, h := range r.Binaries {
-			line("      - %q", h.String())
-		}
-		line("    settings_sha256: %q", r.Settings.String())
-		formatValidity(line, r.Validity)
-	}
-	return b.Bytes()
 }
 
 func formatValidity(line func(string, ...any), v Validity) {

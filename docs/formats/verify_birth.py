@@ -193,7 +193,7 @@ def read_statement(payload):
     has(subject["digest"], ["sha256"], "the subject's digest")
     birth = has(statement["predicate"], [
         "network", "network_digest", "pubkey", "withdrawal_credentials", "deposits", "order", "order_digest", "index",
-        "path", "mnemonic", "sealing", "maker", "time"], "the predicate")
+        "path", "mnemonic", "sealing", "maker", "approval", "time"], "the predicate", ("approval",))
     for field in ("network", "order", "path"):
         text(birth[field], field)
     for field in ("network_digest", "order_digest"):
@@ -237,6 +237,8 @@ def read_statement(payload):
     want(birth["path"] == f"m/12381/3600/{birth['index']}/0/0", "mismatch", "the path is not the index's")
     want(sealing["purpose"] == "signing" and sealing["generation"] == 0, "mismatch", "not the first signing sealing")
     want(credentials[0] in (1, 2) and not any(credentials[1:12]), "mismatch", "the withdrawal credentials pay to no address")
+    if "approval" in birth:
+        check_approval(birth)
     for deposit in birth["deposits"]:
         message, data = roots(pubkey, credentials, deposit["amount_gwei"], octets(deposit["signature"], "signature", 96))
         want(deposit["deposit_message_root"] == "0x" + message.hex(), "mismatch", "deposit_message_root")
@@ -249,7 +251,69 @@ def valid(entry, at):
     return not entry.get("revoked", False) and entry.get("not_before", at) <= at <= entry.get("not_after", at)
 
 
+def read_approval(payload):
+    """What an address approval says, after all that needs no trust file."""
+    statement = has(parse(payload, "the approval"), ["_type", "subject", "predicateType", "predicate"], "the approval")
+    want(json.dumps(statement, separators=(",", ":")).encode() == payload, "malformed", "the approval is not in its one encoding")
+    want(statement["_type"] == "https://in-toto.io/Statement/v1" and statement["predicateType"] == "https://stakeseal.dev/address-approval/v1", "malformed", "not an approval")
+    approval = has(statement["predicate"], ["name", "address", "network", "network_digest", "not_before", "not_after", "time"], "the approval")
+    want(re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", approval["name"]), "malformed", "the name in the approval")
+    for field in ("not_before", "not_after", "time"):
+        time(approval[field], field)
+    want(isinstance(approval["address"], str) and re.fullmatch(r"0x[0-9a-fA-F]{40}", approval["address"]), "malformed", "the address of the approval")
+    digest(approval["network_digest"], "network_digest of the approval")
+    return statement, approval
+
+
+def check_approval(birth):
+    """The approval in a birth is of the birth's own address and network."""
+    want(len(birth["approval"]) <= 8192, "malformed", "the approval is too long")
+    envelope = parse(text(birth["approval"], "approval", 8192), "the approval")
+    want(isinstance(envelope, dict), "malformed", "the approval is no envelope")
+    _, approval = read_approval(unbase64(envelope.get("payload"), "the approval's payload"))
+    same = approval["address"].lower()[2:] == birth["withdrawal_credentials"][-40:]
+    want(same and approval["network"] == birth["network"] and approval["network_digest"] == birth["network_digest"], "mismatch", "an approval of another address or network")
+
+
+def approved(birth, trust):
+    """The name under which an approver of the trust file approved the address."""
+    payload, by = open_envelope(birth["approval"].encode(), trust["approvers"])
+    statement, approval = read_approval(payload)
+    raw = bytes.fromhex(approval["address"][2:])
+    want(statement["subject"] == [{"name": approval["address"], "digest": {"sha256": hashlib.sha256(raw).hexdigest()}}], "mismatch", "the approval's subject is not its address")
+    want(valid(approval, birth["time"]), "not trusted", "the approval was not valid at the birth's time")
+    want(all(valid(k, approval["time"]) for k in by), "not trusted", "the approver's key was not valid")
+    return approval["name"]
+
+
+def check_release(entry, trust):
+    """Where the trust file names release managers: the entry is what they signed, or less."""
+    if entry.get("revoked", False):
+        return
+    payload, by = open_envelope(entry["statement"].encode(), trust["release_managers"])
+    statement = has(parse(payload, "the release statement"), ["_type", "subject", "predicateType", "predicate"], "the release statement")
+    want(json.dumps(statement, separators=(",", ":")).encode() == payload, "malformed", "the release statement is not in its one encoding")
+    want(statement["_type"] == "https://in-toto.io/Statement/v1" and statement["predicateType"] == "https://stakeseal.dev/release/v1", "malformed", "not a release statement")
+    release = has(statement["predicate"], ["name", "network", "binary_sha256", "settings_sha256", "commit", "submission", "reviews", "not_before", "not_after", "time"], "the release", ("not_after",))
+    at = time(release["time"], "the release's time")
+    want(all(valid(k, at) for k in by), "not trusted", "a release manager's key was not valid")
+    want(len(by) >= trust.get("release_threshold", 1), "not trusted", "too few release managers signed")
+    want(release["network"] == trust["network"], "mismatch", "a release for another network")
+    want(len(release["reviews"]) >= 1, "malformed", "no review")
+    said = {"name": release["name"], "binary_sha256": release["binary_sha256"], "settings_sha256": release["settings_sha256"],
+            "package_sha256": statement["subject"][0]["digest"]["sha256"], "review_sha256": release["reviews"][0], "commit": release["commit"]}
+    want(all(entry.get(field) == value for field, value in said.items()), "mismatch", "the entry is not what its statement says")
+    want(entry.get("not_before", "") >= release["not_before"], "mismatch", "the entry begins before its statement")
+    want("not_after" not in release or entry.get("not_after", "~") <= release["not_after"], "mismatch", "the entry ends after its statement")
+
+
 def verify(envelope, trust, network):
+    if trust.get("release_managers"):
+        for entry in trust.get("releases", []):
+            try:
+                check_release(entry, trust)
+            except (Refused, KeyError) as reason:
+                raise SystemExit(f"the trust file's release {entry['name']!r}: {reason}") from None
     payload, keys = open_envelope(envelope, trust["certifying_keys"])
     birth = read_statement(payload)
     parameters = dict(line.split(": ", 1) for line in network.decode().splitlines()[1:])
@@ -260,6 +324,8 @@ def verify(envelope, trust, network):
     for deposit in birth["deposits"]:
         want(int(parameters["min_deposit_gwei"]) <= deposit["amount_gwei"] <= most, "mismatch", "an amount out of bounds")
     names = [n for n, a in trust["withdrawal_addresses"].items() if a[2:].lower() == address]
+    if not names and "approval" in birth and trust.get("approvers"):
+        names = [approved(birth, trust)]
     want(names, "mismatch", f"withdrawal address 0x{address} is not in the trust file")
     keys = [k for k in keys if valid(k, birth["time"])]
     want(keys, "not trusted", "no key that signed it was valid at its time")
@@ -270,6 +336,8 @@ def verify(envelope, trust, network):
                    if r["settings_sha256"] == maker["settings_digest"] and maker["binary_digest"] in r["binary_sha256"]]
         want(fitting, "not trusted", "no release has this binary with these settings")
         want(valid(fitting[0], birth["time"]), "not trusted", f"release {fitting[0]['name']!r} is revoked or out of its validity")
+        made_of = (maker.get("commit"), fitting[0].get("commit"))
+        want(None in made_of or made_of[0] == made_of[1], "mismatch", "the birth names another commit than its release")
         release = fitting[0]["name"]
     return f'{birth["pubkey"]} is certified by "{keys[0]["name"]}", made by release "{release}", withdrawable to "{names[0]}"'
 

@@ -205,7 +205,9 @@ func TestGeneratorIsStrict(t *testing.T) {
 		{"address name in a list", "acme-cold", "? [a]\n ", ""},
 
 		{"good: approvers empty", "keystore:", "approvers: []\nkeystore:", ""},
-		{"approvers", "keystore:", "approvers: [x]\nkeystore:", "cannot check approvals yet"},
+		{"good: approvers", "keystore:", "approvers: [\"ed25519:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=\"]\nkeystore:", ""},
+		{"approvers", "keystore:", "approvers: [x]\nkeystore:", "approvers: malformed"},
+		{"approver twice", "keystore:", "approvers: [\"ed25519:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=\", \"ed25519:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=\"]\nkeystore:", "twice"},
 
 		{"order of none", "500", "0", "max_validators_per_order is 0"},
 		{"good: largest order", "500", "100000", ""},
@@ -286,7 +288,11 @@ func TestHomeIsStrict(t *testing.T) {
 	const node = `"http://127.0.0.1:5052"`
 	runEdits(t, HomeFile, homeText, append(strict("generator: local"), []edit{
 		{"no generator", "generator: local\n", "", `generator is ""`},
-		{"another generator", "local", "lambda:arn", `generator is "lambda:arn"`},
+		{"another generator", "local", "docker:x", `generator is "docker:x"`},
+		{"a function without alias", "local", "lambda:arn:aws:lambda:us-east-1:111122223333:function:maker", "not of a Lambda function's alias"},
+		{"a version", "local", "lambda:arn:aws:lambda:us-east-1:111122223333:function:maker:7", "not of a Lambda function's alias"},
+		{"a name", "local", "lambda:maker:live", "not an ARN to use"},
+		{"good: lambda", "local", "lambda:arn:aws:lambda:us-east-1:111122223333:function:maker:live", ""},
 		{"good: no signers", "signers: [signer-a, signer-b]\n", "", ""},
 		{"good: signers empty", "[signer-a, signer-b]", "[]", ""},
 		{"signer twice", "signer-b", "signer-a", `signer "signer-a" is named twice`},

@@ -22,7 +22,8 @@ const GeneratorFile = "generator.yaml"
 // Generator is what the maker obeys.
 type Generator struct {
 	Network     eth.Network
-	Addresses   map[string]eth.Address // the withdrawal addresses it may make keys for, by name
+	Addresses   map[string]eth.Address   // the withdrawal addresses it may make keys for, by name
+	Approvers   []certificate.TrustedKey // who may approve further ones, each called by its key id
 	MaxPerOrder uint32
 	Keystore    string // pbkdf2, scrypt or none: the default of an order
 	Signing     []RecipientFile
@@ -65,6 +66,9 @@ type generatorYAML struct {
 // would outgrow what a receipt may have, and that shows only after all
 // its keys were made.
 const maxOrder = 100_000
+
+// maxApprovers bounds the list of approvers: whoever reviews it reads it.
+const maxApprovers = 16
 
 var (
 	nameRule   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
@@ -128,12 +132,22 @@ func (y *generatorYAML) check() (g *Generator, folder string, err error) {
 	if y.Network.Name == "" {
 		return refuse("network is missing")
 	}
-	if len(y.Approvers) > 0 {
-		return refuse("approvers are named, and this version cannot check approvals yet: leave the list empty")
-	}
 	g = &Generator{Network: y.Network.Network, Addresses: y.Addresses, MaxPerOrder: 1000, Keystore: "pbkdf2"}
 	if len(y.Addresses) == 0 {
 		return refuse("withdrawal_addresses names no address")
+	}
+	if len(y.Approvers) > maxApprovers {
+		return refuse("approvers names %d keys: use up to %d", len(y.Approvers), maxApprovers)
+	}
+	for _, key := range y.Approvers {
+		public, err := certificate.ParsePublicKey(string(key))
+		if err != nil {
+			return refuse("approvers: %w", err)
+		}
+		if slices.ContainsFunc(g.Approvers, func(k certificate.TrustedKey) bool { return k.Key.Equal(public) }) {
+			return refuse("approvers names key %s twice", public.ID())
+		}
+		g.Approvers = append(g.Approvers, certificate.TrustedKey{Name: public.ID(), Key: public})
 	}
 	if n := y.MaxPerOrder; n != nil {
 		if *n == 0 || *n > maxOrder {
