@@ -32,11 +32,38 @@ func (r *run) certify(ctx context.Context, sealed *check.Sealed) (record.Birth, 
 	for _, d := range p.Deposits {
 		b.Deposits = append(b.Deposits, record.Deposit(d))
 	}
-	b.Certificate, err = certificate.SignBirth(ctx, r.Signer, r.statement(b, r.words.ref))
+	signer := &noting{Signer: r.Signer}
+	b.Certificate, err = again(ctx, r.Flow, r.limit, func() ([]byte, error) {
+		return certificate.SignBirth(ctx, signer, r.statement(b, r.words.ref))
+	})
 	if err != nil {
 		return record.Birth{}, fmt.Errorf("couldn't certify index %d: %w", b.Index, err)
 	}
+	b.SignRequest = signer.request
 	return b, nil
+}
+
+// requester is a certifying key in a service, which has an id for each
+// request to sign.
+type requester interface {
+	SignRequest(ctx context.Context, data []byte) (signature []byte, request string, err error)
+}
+
+// noting is a signer for one signature, of which it keeps the request's id
+// where there is one.
+type noting struct {
+	certificate.Signer
+	request string
+}
+
+// Sign implements certificate.Signer.
+func (n *noting) Sign(ctx context.Context, data []byte) (signature []byte, err error) {
+	r, ok := n.Signer.(requester)
+	if !ok {
+		return n.Signer.Sign(ctx, data)
+	}
+	signature, n.request, err = r.SignRequest(ctx, data)
+	return signature, err
 }
 
 // statement is what a certificate says of a record.
@@ -44,7 +71,7 @@ func (r *run) statement(b record.Birth, words certificate.MnemonicRef) certifica
 	s := certificate.Birth{
 		Network: b.Network, NetworkDigest: r.Network.Digest(), Pubkey: b.Pubkey, Credentials: b.Credentials,
 		Order: b.Order, OrderDigest: certificate.Hash(r.order.Digest()), Index: b.Index, Path: b.Path,
-		Mnemonic: words, Sealing: sealingRef(b.Sealing), Maker: r.Maker, Time: b.Created,
+		Mnemonic: words, Sealing: sealingRef(b.Sealing), Maker: r.Maker, Approval: r.approved, Time: b.Created,
 	}
 	for _, d := range b.Deposits {
 		s.Deposits = append(s.Deposits, depositOf(d))
@@ -166,10 +193,24 @@ func line(b record.Birth, digest certificate.Hash) certificate.ReceiptValidator 
 }
 
 // Receipt signs the list of a range's validators, which Run must have
-// yielded, all of them. The first receipt of a range is archived, and every
+// yielded, all of them; see Range.Done. The first receipt of a range is archived, and every
 // later call returns that one: the same order gives the same receipt.
 func (f *Flow) Receipt(ctx context.Context, r Range, lines []Line) ([]byte, error) {
-	order, err := f.Store.Order(ctx, r.Order.ID)
+	limit := allowance{now: f.Now, until: r.Until}
+	if limit.limited() {
+		limit.until = r.Until.Add(-answerTime)
+	}
+	ctx, cancel := limit.cut(ctx)
+	defer cancel()
+	envelope, err := f.receipt(ctx, limit, r, lines)
+	if err != nil {
+		return nil, late(ctx, err)
+	}
+	return envelope, nil
+}
+
+func (f *Flow) receipt(ctx context.Context, limit allowance, r Range, lines []Line) ([]byte, error) {
+	order, err := again(ctx, f, limit, func() (record.Order, error) { return f.Store.Order(ctx, r.Order.ID) })
 	if err != nil {
 		return nil, fmt.Errorf("couldn't read order %s back: %w", r.Order.ID, err)
 	}
@@ -181,27 +222,29 @@ func (f *Flow) Receipt(ctx context.Context, r Range, lines []Line) ([]byte, erro
 	if order.Digest() != r.Order.Digest() || order.Settings != record.Digest(f.Maker.SettingsDigest) {
 		return nil, fmt.Errorf("%w: the store returned another order as %s", ErrTampered, r.Order.ID)
 	}
-	if err := f.archive(ctx, OrderObject(order.ID), object); err != nil {
+	if err := f.archive(ctx, limit, OrderObject(order.ID), object); err != nil {
 		return nil, err
 	}
-	receipt, err := f.list(ctx, order, r, lines)
+	receipt, err := f.list(ctx, limit, order, r, lines)
 	if err != nil {
 		return nil, err
 	}
 	name := ReceiptObject(order.ID, r.From, r.To)
-	if envelope, err := f.Archive.Get(ctx, name); err == nil {
+	get := func() ([]byte, error) { return f.Archive.Get(ctx, name) }
+	if envelope, err := again(ctx, f, limit, get); err == nil {
 		return f.sameReceipt(envelope, receipt)
 	} else if !errors.Is(err, record.ErrNotFound) {
 		return nil, fmt.Errorf("couldn't read the receipt of order %s: %w", order.ID, err)
 	}
-	envelope, err := certificate.SignReceipt(ctx, f.Signer, receipt)
+	envelope, err := again(ctx, f, limit, func() ([]byte, error) { return certificate.SignReceipt(ctx, f.Signer, receipt) })
 	if err != nil {
 		return nil, fmt.Errorf("couldn't sign the receipt: %w", err)
 	}
-	if err := f.Archive.Put(ctx, name, envelope); err != nil && !errors.Is(err, record.ErrExists) {
+	_, err = again(ctx, f, limit, func() (struct{}, error) { return struct{}{}, f.Archive.Put(ctx, name, envelope) })
+	if err != nil && !errors.Is(err, record.ErrExists) {
 		return nil, fmt.Errorf("couldn't archive the receipt: %w", err)
 	}
-	if envelope, err = f.Archive.Get(ctx, name); err != nil {
+	if envelope, err = again(ctx, f, limit, get); err != nil {
 		return nil, fmt.Errorf("couldn't read the receipt back from the archive: %w", err)
 	}
 	return f.sameReceipt(envelope, receipt)
@@ -209,7 +252,7 @@ func (f *Flow) Receipt(ctx context.Context, r Range, lines []Line) ([]byte, erro
 
 // list writes the receipt's statement: every index once, in order, and the
 // mnemonics that their certificates name, as the archive has them.
-func (f *Flow) list(ctx context.Context, order record.Order, r Range, lines []Line) (certificate.Receipt, error) {
+func (f *Flow) list(ctx context.Context, limit allowance, order record.Order, r Range, lines []Line) (certificate.Receipt, error) {
 	lines = slices.Clone(lines)
 	slices.SortFunc(lines, func(a, b Line) int { return cmp.Compare(a.Index, b.Index) })
 	if len(lines) != int(r.To-r.From) {
@@ -232,7 +275,7 @@ func (f *Flow) list(ctx context.Context, order record.Order, r Range, lines []Li
 			continue
 		}
 		seen[line.Mnemonic] = line.words
-		m, err := f.archivedMnemonic(ctx, order.ID, line.words)
+		m, err := f.archivedMnemonic(ctx, limit, order.ID, line.words)
 		if err != nil {
 			return certificate.Receipt{}, err
 		}

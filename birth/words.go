@@ -58,24 +58,28 @@ func (r *run) newWords(ctx context.Context) (*words, error) {
 	var raw [8]byte
 	rand.Read(raw[:]) // never fails since Go 1.24
 	id := "m-" + hex.EncodeToString(raw[:])
-	from, to := r.empty[0], r.empty[len(r.empty)-1]+1
+	empty := r.work.empty // nothing was handed out yet
+	from, to := empty[0], empty[len(empty)-1]+1
 	created := record.Time(r.Now())
 	body := seal.RecoveryBody(r.facts(from, to, created), text)
 	defer body.Wipe()
-	file, err := r.Recovery.Seal(ctx, seal.RecoveryBinding(r.Network.Name, r.order.ID, id), body)
+	file, err := again(ctx, r.Flow, r.limit, func() ([]byte, error) {
+		return r.Recovery.Seal(ctx, seal.RecoveryBinding(r.Network.Name, r.order.ID, id), body)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't seal the mnemonic: %w", err)
 	}
 	m := record.Mnemonic{ID: id, Order: r.order.ID, From: from, To: to, Created: created,
 		Sealing: sealing(r.Recovery, file)}
-	if err := r.Store.PutMnemonic(ctx, m); err != nil {
+	_, err = again(ctx, r.Flow, r.limit, func() (struct{}, error) { return struct{}{}, r.Store.PutMnemonic(ctx, m) })
+	if err != nil {
 		return nil, fmt.Errorf("couldn't store the sealed mnemonic: %w", err)
 	}
 	object, err := record.EncodeMnemonic(m)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.archive(ctx, MnemonicObject(r.order.ID, id), object); err != nil {
+	if err := r.archive(ctx, r.limit, MnemonicObject(r.order.ID, id), object); err != nil {
 		return nil, err
 	}
 	recipients, err := certificate.RecipientsDigest(sealingRef(m.Sealing).Recipients)
@@ -154,7 +158,7 @@ func (r *run) mnemonicArchived(ctx context.Context, b record.Birth, ref certific
 	seen, ok := r.archived[ref.ID]
 	r.mu.Unlock()
 	if !ok {
-		if _, err := r.archivedMnemonic(ctx, b.Order, ref); err != nil {
+		if _, err := r.archivedMnemonic(ctx, r.limit, b.Order, ref); err != nil {
 			return fmt.Errorf("index %d: %w", b.Index, err)
 		}
 		r.mu.Lock()
@@ -170,8 +174,8 @@ func (r *run) mnemonicArchived(ctx context.Context, b record.Birth, ref certific
 
 // archivedMnemonic reads a mnemonic from the archive and refuses it unless it
 // is the one that a certificate names.
-func (f *Flow) archivedMnemonic(ctx context.Context, order string, ref certificate.MnemonicRef) (record.Mnemonic, error) {
-	object, err := f.Archive.Get(ctx, MnemonicObject(order, ref.ID))
+func (f *Flow) archivedMnemonic(ctx context.Context, limit allowance, order string, ref certificate.MnemonicRef) (record.Mnemonic, error) {
+	object, err := again(ctx, f, limit, func() ([]byte, error) { return f.Archive.Get(ctx, MnemonicObject(order, ref.ID)) })
 	if errors.Is(err, record.ErrNotFound) { // it was there before anything was derived from it
 		return record.Mnemonic{}, fmt.Errorf("%w: mnemonic %s has gone from the archive", ErrTampered, ref.ID)
 	}

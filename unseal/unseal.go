@@ -181,6 +181,9 @@ func (o *Opener) decrypt(ctx context.Context, file []byte, want seal.Binding) (*
 	// By now the payload key is derived and the file key has no more use.
 	for _, a := range attempts {
 		secret.Wipe(a.fileKey)
+		if w, ok := a.id.(interface{ Wipe() }); ok { // its own copy, out of a service's answer
+			w.Wipe()
+		}
 	}
 	if ctx.Err() != nil {
 		return nil, 0, ctx.Err()

@@ -487,6 +487,52 @@ type failing struct {
 
 func (f failing) Unwrap([]*age.Stanza) ([]byte, error) { return f.key, f.err }
 
+// wiping is an identity out of a service: it keeps what it handed out until it
+// is told to wipe it.
+type wiping struct {
+	age.Identity
+	handed []byte
+	wiped  int
+}
+
+func (w *wiping) String() string                                  { return "wiping" }
+func (w *wiping) Bind(context.Context, seal.Binding) age.Identity { return (*wipingCall)(w) }
+
+type wipingCall wiping
+
+func (w *wipingCall) Unwrap(s []*age.Stanza) (key []byte, err error) {
+	w.handed, err = w.Identity.Unwrap(s)
+	return w.handed, err
+}
+
+func (w *wipingCall) Wipe() {
+	w.wiped++
+	clear(w.handed)
+}
+
+// The file key that a service handed out is wiped when it has no more use:
+// after an opening, and after one that failed behind it.
+func TestIdentityIsWiped(t *testing.T) {
+	d := newDesk(t)
+	file := d.seal(t, d.signing, signingBody(t))
+	for name, want := range map[string]seal.Binding{"opened": d.signing, "sealed as something else": d.recovery} {
+		w := &wiping{Identity: d.x}
+		_, err := unseal.NewOpener(w).Open(t.Context(), file, want)
+		if (err == nil) != (name == "opened") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if w.wiped != 1 || len(w.handed) != 16 || !bytes.Equal(w.handed, make([]byte, 16)) {
+			t.Errorf("%s: wiped %d times, left %d bytes", name, w.wiped, len(w.handed))
+		}
+	}
+	broken := bytes.Clone(file)
+	broken[len(broken)-1] ^= 1
+	w := &wiping{Identity: d.x}
+	if _, err := unseal.NewOpener(w).Open(t.Context(), broken, d.signing); !errors.Is(err, unseal.ErrDamaged) || w.wiped != 1 {
+		t.Errorf("damaged: %v, wiped %d times", err, w.wiped)
+	}
+}
+
 type unbound struct{}
 
 func (unbound) String() string                                  { return "unbound" }

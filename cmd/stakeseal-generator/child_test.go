@@ -40,6 +40,9 @@ import (
 // middle of the flow: it is main's own run, with a store between that panics.
 // It is chosen by an argument, since the environment must be exact.
 func TestMain(m *testing.M) {
+	if len(os.Args) >= 4 && os.Args[1] == "function" {
+		enterFunction(os.Args[2], os.Args[3], os.Args[4:])
+	}
 	if len(os.Args) == 3 && os.Args[1] == "child" {
 		// Without Quiet: what GOTRACEBACK=none gives on its own.
 		err := run(os.Args[1:], os.Environ(), func(s store) store { return &panicking{store: s} })
@@ -413,6 +416,33 @@ func TestEnvironmentIsExact(t *testing.T) {
 				t.Errorf("it said: %s", output)
 			}
 		})
+	}
+}
+
+// TestSettingsOfARelease: with a folder below the home the settings are read
+// there, and the home's own not at all; a folder elsewhere is none.
+func TestSettingsOfARelease(t *testing.T) {
+	n := newNursery(t)
+	release := filepath.Join(n.dir, "releases", "r1")
+	must(t, os.MkdirAll(release, 0o700))
+	for _, name := range []string{config.GeneratorFile, "recipients"} {
+		must(t, os.Rename(filepath.Join(n.dir, name), filepath.Join(release, name)))
+	}
+	outside := t.TempDir()
+	must(t, os.CopyFS(outside, os.DirFS(release)))
+	must(t, os.Symlink(outside, filepath.Join(n.dir, "link")))
+	c := n.start(generator(t), environment, "child", "2", "releases/r1")
+	_, err := c.invoke(t, n.request(3, "none"))
+	must(t, err)
+	for _, folder := range []string{"../" + filepath.Base(outside), outside, "link", "releases/none", "certifier.key", ""} {
+		c := n.start(generator(t), environment, "child", "2", folder)
+		if _, err := c.invoke(t, n.request(1, "none")); err == nil {
+			t.Errorf("settings were read from %q", folder)
+		}
+	}
+	c = n.start(generator(t), environment, "child", "2", "releases/r1", "more")
+	if _, err := c.invoke(t, n.request(1, "none")); err == nil {
+		t.Error("a further argument is passed over")
 	}
 }
 

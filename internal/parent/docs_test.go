@@ -28,7 +28,7 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the example: %v", err)
 	}
-	if r.Order.ID != "first-three" || r.Order.Count != 3 || r.To != 3 || len(r.Order.Plan) != 2 || r.Order.Credentials.Kind() != 2 || r.Order.Labels["team"] != "north" {
+	if r.Order.ID != "first-three-20261122t110000z" || !r.Scheduled || r.Order.Count != 3 || r.To != 3 || len(r.Order.Plan) != 2 || r.Order.Credentials.Kind() != 2 || r.Order.Labels["team"] != "north" {
 		t.Errorf("the example reads as %+v", r)
 	}
 	if strings.Count(example, "\n") != reflect.TypeFor[birth.Request]().NumField()+2 || r.Order.Settings.IsZero() {
@@ -72,12 +72,12 @@ func TestDocs(t *testing.T) {
 	}
 
 	classes := first(section("## Errors"))
-	for _, err := range []error{birth.ErrOrder, birth.ErrTampered, record.ErrConflict, record.ErrCorrupt, errors.New("any other")} {
+	for _, err := range []error{birth.ErrOrder, birth.ErrTampered, record.ErrConflict, record.ErrCorrupt, birth.ErrIncomplete, errors.New("any other")} {
 		if !slices.Contains(classes, birth.Class(err)) {
 			t.Errorf("the page does not name the class %q", birth.Class(err))
 		}
 	}
-	if len(classes) != 6 || !slices.Contains(classes, "init") || !slices.Contains(classes, "error") {
+	if len(classes) != 8 || !slices.Contains(classes, birth.ClassInit) || !slices.Contains(classes, birth.ClassDenied) || !slices.Contains(classes, "error") {
 		t.Errorf("the page names the classes %q", classes)
 	}
 	for _, fact := range []string{birth.RequestSchema, birth.AnswerSchema, fmt.Sprint(maxObject), fmt.Sprint(record.MaxRecord)} {

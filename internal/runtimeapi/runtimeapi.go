@@ -57,6 +57,9 @@ func (f *Failure) Error() string { return f.Message }
 type Client struct {
 	HTTP *http.Client
 	Base string // such as http://127.0.0.1:9001
+	// MaxAnswer bounds an answer in bytes below the bound that there is; Lambda
+	// takes 6 MB, and what it does with more its caller learns late. 0: no other.
+	MaxAnswer int
 }
 
 // Next waits for an invocation, without a timeout of its own: on Lambda the
@@ -94,7 +97,7 @@ func (c *Client) Next(ctx context.Context) (Invocation, error) {
 
 // Respond answers an invocation.
 func (c *Client) Respond(ctx context.Context, id string, answer []byte) error {
-	if len(answer) > maxAnswer {
+	if len(answer) > maxAnswer || c.MaxAnswer > 0 && len(answer) > c.MaxAnswer {
 		return errTooLarge
 	}
 	if answer == nil {

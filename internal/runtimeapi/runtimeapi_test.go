@@ -360,6 +360,22 @@ func TestHugeAnswer(t *testing.T) {
 	})
 }
 
+// TestMaxAnswer: an answer above the function's own bound is not sent; its
+// caller learns why, and the loop goes on.
+func TestMaxAnswer(t *testing.T) {
+	overBoth(t, func(t *testing.T, s *Server, c *Client) {
+		c.MaxAnswer = 5
+		serve(t, c, func(_ context.Context, inv Invocation) ([]byte, error) { return inv.Event, nil })
+		for text, want := range map[string]bool{"12345": true, "123456": false, "1": true} {
+			answer, err := s.Invoke(t.Context(), Invocation{Event: []byte(text)})
+			var f *Failure
+			if string(answer) != map[bool]string{true: text}[want] || errors.As(err, &f) == want || f != nil && f.Message != errTooLarge.Error() {
+				t.Errorf("%s: %q, %v", text, answer, err)
+			}
+		}
+	})
+}
+
 // TestRuntimeSaysTooLarge: Lambda's own limit is lower and comes as 413.
 func TestRuntimeSaysTooLarge(t *testing.T) {
 	for name, way := range ways {

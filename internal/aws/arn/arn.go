@@ -4,7 +4,8 @@
 // It promises that what Parse accepts has exactly one spelling, that nothing
 // in it can change the meaning of a host name, a path or a policy, and that
 // Key, Table and Bucket accept one whole resource of their kind: no alias, no
-// index, no wildcard, nothing whose target somebody could move later. It
+// index, no wildcard, nothing whose target somebody could move later. (Alias is
+// of a function, which a requester runs whichever version is released.) It
 // trusts nothing and imports nothing that talks.
 package arn
 
@@ -39,6 +40,7 @@ var (
 
 	keyShape   = regexp.MustCompile(`^key/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 	tableShape = regexp.MustCompile(`^table/[A-Za-z0-9_.-]{3,255}$`)
+	aliasShape = regexp.MustCompile(`^function:([A-Za-z0-9_-]{1,64}):([A-Za-z0-9_-]{1,128})$`)
 	// Without dots, which S3 allows: bucket.s3.REGION.amazonaws.com is covered
 	// by the certificate of *.s3.REGION.amazonaws.com only if it is one label.
 	bucketShape = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
@@ -125,6 +127,31 @@ func Bucket(text string) (ARN, error) {
 		return ARN{}, fmt.Errorf("%w: %q is not of an S3 bucket (without dots in its name)", ErrARN, clip(text))
 	}
 	return a, nil
+}
+
+// Alias reads the ARN of a Lambda function's alias, as
+// arn:aws:lambda:REGION:ACCOUNT:function:NAME:ALIAS. A function without a
+// qualifier, $LATEST and a version are refused: what a release put into force
+// is behind the alias, and what every published version still does is not for
+// a requester to choose.
+func Alias(text string) (ARN, error) {
+	a, err := Parse(text)
+	if err != nil {
+		return ARN{}, err
+	}
+	m := aliasShape.FindStringSubmatch(a.Resource)
+	if a.Service != "lambda" || a.Region == "" || a.Account == "" || m == nil || strings.Trim(m[2], "0123456789") == "" {
+		return ARN{}, fmt.Errorf("%w: %q is not of a Lambda function's alias (function:NAME:ALIAS)", ErrARN, clip(text))
+	}
+	return a, nil
+}
+
+// Function is the name of the function of an Alias, and of the alias.
+func (a ARN) Function() (function, alias string) {
+	if m := aliasShape.FindStringSubmatch(a.Resource); m != nil {
+		return m[1], m[2]
+	}
+	return "", ""
 }
 
 // GoodRegion says whether region has the shape of one. It then is a label of

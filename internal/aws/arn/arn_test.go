@@ -11,6 +11,7 @@ const (
 	key    = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	table  = "arn:aws:dynamodb:us-gov-west-1:111122223333:table/stakeseal.births-1"
 	bucket = "arn:aws-cn:s3:::acme-archive"
+	alias  = "arn:aws:lambda:eu-central-1:111122223333:function:stakeseal-hoodi-generator:live"
 )
 
 func TestParse(t *testing.T) {
@@ -98,13 +99,24 @@ func TestKinds(t *testing.T) {
 		{"arn:aws:s3:::Archive", "", ""},
 		{"arn:aws:s3:eu-central-1:111122223333:accesspoint/x", "", ""},
 		{"arn:aws:s3:::accesspoint/x", "", ""},
+
+		{alias, "alias", ""},
+		{strings.Replace(alias, ":live", "", 1), "", "alias"},
+		{strings.Replace(alias, ":live", ":$LATEST", 1), "", ""},
+		{strings.Replace(alias, ":live", ":7", 1), "", "alias"},
+		{strings.Replace(alias, ":live", ":live:7", 1), "", ""},
+		{strings.Replace(alias, ":live", ":", 1), "", ""},
+		{strings.Replace(alias, ":function:", ":layer:", 1), "", ""},
+		{strings.Replace(alias, "eu-central-1", "", 1), "", ""},
+		{strings.Replace(alias, "111122223333", "", 1), "", ""},
+		{strings.Replace(alias, "generator:", strings.Repeat("x", 65)+":", 1), "", ""},
 	} {
 		fits := ""
 		var said []string
 		for _, k := range []struct {
 			name  string
 			parse func(string) (ARN, error)
-		}{{"key", Key}, {"table", Table}, {"bucket", Bucket}} {
+		}{{"key", Key}, {"table", Table}, {"bucket", Bucket}, {"alias", Alias}} {
 			a, err := k.parse(c.text)
 			if err == nil {
 				fits += k.name
@@ -124,12 +136,26 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+func TestFunction(t *testing.T) {
+	a, err := Alias(alias)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, l := a.Function(); f != "stakeseal-hoodi-generator" || l != "live" {
+		t.Errorf("function %q, alias %q", f, l)
+	}
+	if f, l := (ARN{}).Function(); f != "" || l != "" {
+		t.Errorf("of nothing: %q, %q", f, l)
+	}
+}
+
 // What parses is written the same, holds nothing that is more than a name, and
 // every kind is an ARN.
 func FuzzParse(f *testing.F) {
 	f.Add(key)
 	f.Add(strings.Replace(table, ":aws:", ":aws-us-gov:", 1))
 	f.Add(bucket)
+	f.Add(alias)
 	f.Add("arn:aws:kms:eu-central-1:111122223333:alias/x")
 	f.Fuzz(func(t *testing.T, text string) {
 		a, err := Parse(text)
@@ -140,7 +166,7 @@ func FuzzParse(f *testing.F) {
 		} else if a.String() != text || strings.ContainsAny(text, " \t\r\n*?\"'\\$<>\x00") || a.Partition == "" || len(text) > maxARN {
 			t.Fatalf("%q became %+v", text, a)
 		}
-		for _, parse := range []func(string) (ARN, error){Key, Table, Bucket} {
+		for _, parse := range []func(string) (ARN, error){Key, Table, Bucket, Alias} {
 			if k, kerr := parse(text); kerr == nil && (err != nil || k != a) {
 				t.Fatalf("%q: a kind takes %+v, Parse %+v, %v", text, k, a, err)
 			}

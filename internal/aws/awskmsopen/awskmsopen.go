@@ -74,6 +74,7 @@ func Dial(c aws.CredentialsProvider, o session.Options) func(key arn.ARN) Decryp
 // Identity opens with one or more KMS keys. It is safe for concurrent use.
 type Identity struct {
 	keys []ownKey
+	hear func(want seal.Binding, requestID string)
 
 	mu   sync.Mutex
 	last string
@@ -128,6 +129,11 @@ func (id *Identity) LastRequestID() string {
 	defer id.mu.Unlock()
 	return id.last
 }
+
+// Hear has f told of every Decrypt that succeeded: of what it opened, and AWS's
+// id of the request, which names the event in the trail. It is set before the
+// first opening, and called by whoever opens, several at once.
+func (id *Identity) Hear(f func(want seal.Binding, requestID string)) { id.hear = f }
 
 // Bind binds the keys to one opening. Unwrapping makes at most one call for
 // each key, which ctx ends.
@@ -233,6 +239,9 @@ func (b *Bound) decrypt(k ownKey, blob []byte) (key []byte, err error) {
 		}
 	}()
 	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
+	if b.id.hear != nil { // whatever becomes of it: KMS gave the key away
+		b.id.hear(b.want, id)
+	}
 	if got := aws.ToString(out.KeyId); got != k.arn {
 		return nil, session.Malformed(operation, id, "it answered for key %q", got)
 	}

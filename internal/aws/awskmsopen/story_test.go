@@ -335,9 +335,23 @@ func TestRequestIDs(t *testing.T) {
 	if id.LastRequestID() != "" {
 		t.Error("an id before the first call")
 	}
+	var heard []string
+	id.Hear(func(of seal.Binding, request string) {
+		if of != want {
+			t.Errorf("heard of %+v", of)
+		}
+		heard = append(heard, request)
+	})
 	opens(t, file, want, id)
-	if e := last(c); e.Action != "Decrypt" || id.LastRequestID() != e.RequestID {
-		t.Errorf("id %q, the trail says %+v", id.LastRequestID(), e)
+	e := last(c)
+	if e.Action != "Decrypt" || id.LastRequestID() != e.RequestID || fmt.Sprint(heard) != "["+e.RequestID+"]" {
+		t.Errorf("id %q, heard %q, the trail says %+v", id.LastRequestID(), heard, e)
+	}
+	// What KMS refuses opened nothing.
+	other := want
+	other.Order = "another"
+	if _, err := unseal.NewOpener(id).Open(t.Context(), file, other); !errors.Is(err, awskmsopen.ErrContext) || len(heard) != 1 {
+		t.Errorf("%v, heard %q", err, heard)
 	}
 }
 

@@ -24,8 +24,9 @@ var (
 	ErrCredentials = errors.New("unusable AWS credentials")
 )
 
-// Fault is a call that failed. It is ErrDenied or ErrRemote, and wraps the
-// SDK's error, so errors.As finds a service's own types in it.
+// Fault is a call that failed. It is ErrDenied, ErrRemote or, where the call
+// was not made for want of them, ErrCredentials, and wraps the SDK's error, so
+// errors.As finds a service's own types in it.
 type Fault struct {
 	Operation string // such as kms:Encrypt
 	Code      string // AWS's name of the error, such as AccessDeniedException; "" when there was no answer
@@ -83,6 +84,9 @@ func Classify(operation string, err error) error {
 	var send *url.Error
 	var local refused
 	switch {
+	case errors.Is(err, ErrCredentials):
+		f.class, f.Message = ErrCredentials, clip(err.Error())
+		return f
 	case errors.As(err, &local):
 		f.Message = local.Error()
 	case errors.As(err, &api):

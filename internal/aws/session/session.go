@@ -47,8 +47,18 @@ const (
 	maxHeader      = 64 << 10
 )
 
-// Options are for tests; the zero value is the real thing.
+// Options; the zero value is the real thing.
 type Options struct {
+	// Attempt bounds one attempt, from dialling to the last byte, where 15 s
+	// do not fit: a synchronous invocation of a function answers when it is
+	// done. The connection is kept alive meanwhile.
+	Attempt time.Duration
+	// Global lets calls go to the one address that IAM has in a partition,
+	// beside those of the region.
+	Global bool
+
+	// What follows is for tests.
+
 	// Endpoint is http://127.0.0.1:PORT of a fake. Another host is refused
 	// with every call, so that this is no way to redirect one.
 	Endpoint string
@@ -97,6 +107,15 @@ func New(region string, c aws.CredentialsProvider, o Options) aws.Config {
 	return cfg
 }
 
+// Bound is how long one attempt of a call may take under a configuration of
+// New, 0 for another's.
+func Bound(cfg aws.Config) time.Duration {
+	if d, ok := cfg.HTTPClient.(*doer); ok && d.http != nil {
+		return min(d.http.Timeout, d.http.Transport.(*http.Transport).ResponseHeaderTimeout)
+	}
+	return 0
+}
+
 // refused is an error that no repetition helps against. The SDK takes every
 // other error of an HTTP client for a broken connection.
 type refused string
@@ -108,6 +127,7 @@ func (refused) RetryableError() bool { return false }
 type doer struct {
 	http *http.Client
 	host string // what a host ends in, or for a fake what it is
+	iam  string // one more host, whole; "" for none
 	tls  bool
 	err  error
 }
@@ -126,24 +146,40 @@ func newClient(region string, o Options) (*doer, error) {
 		}
 		d.tls, d.host = false, u.Host
 	}
+	if o.Global {
+		d.iam = globalIAM[arn.Partition(region)]
+	}
+	t := Transport()
 	d.http = &http.Client{
 		Timeout: attemptTimeout,
 		// A redirect is handed to the SDK as an answer: an error.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport:     transport(),
+		Transport:     t,
+	}
+	if o.Attempt > 0 {
+		d.http.Timeout, t.ResponseHeaderTimeout = o.Attempt, o.Attempt
 	}
 	return d, nil
 }
 
-// transport has no Proxy: the default one asks the environment.
-func transport() *http.Transport {
+// globalIAM is IAM's address in each partition.
+var globalIAM = map[string]string{
+	"aws":        "iam.amazonaws.com",
+	"aws-cn":     "iam.cn-north-1.amazonaws.com.cn",
+	"aws-us-gov": "iam.us-gov.amazonaws.com",
+	"aws-eusc":   "iam.eusc-de-east-1.amazonaws.eu",
+}
+
+// Transport speaks TLS 1.2 or later to whom the system's certificate files
+// bear out. It has no Proxy: the default one asks the environment.
+func Transport() *http.Transport {
 	return &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots()},
 		TLSHandshakeTimeout:    dialTimeout,
 		ResponseHeaderTimeout:  attemptTimeout,
 		IdleConnTimeout:        30 * time.Second, // AWS closes earlier than most
-		MaxIdleConnsPerHost:    32,
+		MaxIdleConnsPerHost:    64,               // as many as write at once: one that is not kept costs a handshake
 		MaxResponseHeaderBytes: maxHeader,
 	}
 }
@@ -155,12 +191,16 @@ func (d *doer) Do(r *http.Request) (*http.Response, error) {
 		return nil, d.err
 	}
 	switch {
-	case d.tls && (r.URL.Scheme != "https" || r.URL.Port() != "" || !strings.HasSuffix(r.URL.Hostname(), d.host)):
+	case d.tls && (r.URL.Scheme != "https" || r.URL.Port() != "" || !d.may(r.URL.Hostname())):
 		return nil, refused(fmt.Sprintf("the call would go to %q, which is not under https://*%s", clip(r.URL.Host), d.host))
 	case !d.tls && (r.URL.Scheme != "http" || r.URL.Host != d.host):
 		return nil, refused(fmt.Sprintf("the call would go to %q, not to %s", clip(r.URL.Host), d.host))
 	}
 	return d.http.Do(r)
+}
+
+func (d *doer) may(host string) bool {
+	return strings.HasSuffix(host, d.host) || d.iam != "" && host == d.iam
 }
 
 // rootFiles is where Linux distributions keep the bundle; the first is that of
