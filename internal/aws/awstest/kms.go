@@ -11,18 +11,17 @@
 // not passed over, so that no test is green because the fake looked away.
 //
 // It trusts the test that made it. Only tests and the demonstration import it.
+//
+// Package world beside it is all of AWS that stakeseal talks to, under its real
+// names: it takes the keys of this package (Keys) and asks the policies of the
+// templates instead of the keys' alone.
 package awstest
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -50,31 +49,23 @@ const (
 	RSA2048   Spec = "RSA_2048"          // has a public key and does nothing
 )
 
-// KMS is one region of the fake. Its methods are safe for concurrent use.
+// KMS is one region of the fake: keys, each with a policy that alone decides.
+// Its methods are safe for concurrent use.
 type KMS struct {
 	URL    string // http://127.0.0.1:PORT
 	region string
 	server *http.Server
+	*Keys
 
 	mu         sync.Mutex
 	principals map[string]*principal // by access key id
-	keys       map[string]*key       // by ARN
+	policies   map[string]*policy    // by key ARN
 	faults     []Fault
 	trail      []Event
 	tamper     func(action string, answer map[string]any)
 }
 
 type principal struct{ role, secretKey, token string }
-
-type key struct {
-	arn      string
-	spec     Spec
-	policy   *policy
-	disabled bool
-	aead     cipher.AEAD
-	private  *ecdsa.PrivateKey
-	public   []byte // SubjectPublicKeyInfo
-}
 
 // Event is what the trail keeps of a call, allowed or not.
 type Event struct {
@@ -101,8 +92,8 @@ func NewKMS(region string) (*KMS, error) {
 		return nil, fmt.Errorf("couldn't start KMS: %w", err)
 	}
 	k := &KMS{
-		URL: "http://" + l.Addr().String(), region: region,
-		principals: map[string]*principal{}, keys: map[string]*key{},
+		URL: "http://" + l.Addr().String(), region: region, Keys: NewKeys(region, Account),
+		principals: map[string]*principal{}, policies: map[string]*policy{},
 	}
 	k.server = &http.Server{Handler: k, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = k.server.Serve(l) }()
@@ -126,63 +117,20 @@ func (k *KMS) Credentials(role string) aws.CredentialsProvider {
 	return credentials.NewStaticCredentialsProvider(id, p.secretKey, p.token)
 }
 
-// CreateKey makes a key and returns its ARN. There is no call for it, as there
-// is none for PutKeyPolicy or CreateGrant: who may do these is the account's
-// business, and nothing of ours does.
+// CreateKey makes a key under a policy and returns its ARN.
 func (k *KMS) CreateKey(spec Spec, keyPolicy string) (string, error) {
 	p, err := parsePolicy(keyPolicy)
 	if err != nil {
 		return "", err
 	}
-	made := &key{spec: spec, policy: p}
-	made.arn = "arn:aws:kms:" + k.region + ":" + Account + ":key/" + uuid()
-	switch spec {
-	case Symmetric:
-		block, err := aes.NewCipher(random(32))
-		if err != nil {
-			return "", err
-		}
-		if made.aead, err = cipher.NewGCM(block); err != nil {
-			return "", err
-		}
-	case P256, P384, RSA2048:
-		if err := made.generate(); err != nil {
-			return "", err
-		}
-	default:
-		return "", fmt.Errorf("key spec %q: this fake does not know it", spec)
+	arn, err := k.Make(Key{Spec: spec, Policy: keyPolicy})
+	if err != nil {
+		return "", err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.keys[made.arn] = made
-	return made.arn, nil
-}
-
-func (made *key) generate() (err error) {
-	curve := elliptic.P256()
-	switch made.spec {
-	case P384:
-		curve = elliptic.P384()
-	case RSA2048:
-		made.public, err = rsaPublicKey()
-		return err
-	}
-	if made.private, err = ecdsa.GenerateKey(curve, rand.Reader); err != nil {
-		return err
-	}
-	made.public, err = spki(made.private.Public())
-	return err
-}
-
-// Disable makes a key answer nothing, like one that waits for its deletion.
-func (k *KMS) Disable(keyARN string) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.keys[keyARN] == nil {
-		return errors.New("no such key")
-	}
-	k.keys[keyARN].disabled = true
-	return nil
+	k.policies[arn] = p
+	return arn, nil
 }
 
 // Fail has the next calls answered with faults, one each.

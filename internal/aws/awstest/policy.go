@@ -9,6 +9,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/stakeseal/stakeseal/internal/aws/awstest/call"
 )
 
 // A key policy, as far as this fake knows the language. What it does not know
@@ -28,15 +30,6 @@ type statement struct {
 type condition struct {
 	operator, key string
 	values        []string
-}
-
-// request is what a policy judges.
-type request struct {
-	action    string              // kms:Encrypt
-	principal string              // role ARN
-	context   map[string]string   // encryption context
-	single    map[string]string   // condition keys of one value
-	multi     map[string][]string // and of several
 }
 
 // actions are those of the KMS API by late 2026: a statement about any other
@@ -190,10 +183,10 @@ func (c condition) check() error {
 
 // allows judges as AWS does: a Deny that applies wins, then an Allow that
 // applies, else no.
-func (p *policy) allows(r request) (ok bool, why string) {
-	ok, why = false, "because no resource-based policy allows the "+r.action+" action"
+func (p *policy) allows(need call.Need, principal string) (ok bool, why string) {
+	ok, why = false, "because no resource-based policy allows the "+need.Action+" action"
 	for _, s := range p.statements {
-		if !s.applies(r) {
+		if !s.applies(need, principal) {
 			continue
 		}
 		if !s.allow {
@@ -204,21 +197,16 @@ func (p *policy) allows(r request) (ok bool, why string) {
 	return ok, why
 }
 
-func (s statement) applies(r request) bool {
-	return slices.ContainsFunc(s.principals, func(p string) bool { return p == "*" || p == r.principal }) &&
-		slices.ContainsFunc(s.actions, func(a string) bool { return glob(a, r.action) }) &&
-		!slices.ContainsFunc(s.conditions, func(c condition) bool { return !c.holds(r) })
+func (s statement) applies(need call.Need, principal string) bool {
+	return slices.ContainsFunc(s.principals, func(p string) bool { return p == "*" || p == principal }) &&
+		slices.ContainsFunc(s.actions, func(a string) bool { return glob(a, need.Action) }) &&
+		!slices.ContainsFunc(s.conditions, func(c condition) bool { return !c.holds(need, principal) })
 }
 
-func (c condition) holds(r request) bool {
-	values := r.multi[c.key]
-	if one, ok := r.single[c.key]; ok {
-		values = []string{one}
-	}
-	if name, ok := strings.CutPrefix(c.key, contextKey); ok {
-		if one, ok := r.context[name]; ok {
-			values = []string{one}
-		}
+func (c condition) holds(need call.Need, principal string) bool {
+	values := need.Context[c.key]
+	if c.key == "aws:PrincipalArn" {
+		values = []string{principal}
 	}
 	listed := func(v string) bool { return slices.Contains(c.values, v) }
 	like := func(v string) bool {

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"strings"
 	"testing"
+
+	"github.com/stakeseal/stakeseal/internal/aws/awstest/call"
 )
 
 func hashOf(s string) string {
@@ -123,15 +125,8 @@ func TestDecisions(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 			continue
 		}
-		keys := []string{}
-		for name := range c.context {
-			keys = append(keys, name)
-		}
-		got, why := p.allows(request{
-			action: c.action, principal: c.principal, context: c.context,
-			single: conditionsOf(strings.TrimPrefix(c.action, "kms:"), c.principal, input{}),
-			multi:  map[string][]string{"kms:EncryptionContextKeys": keys},
-		})
+		keys := NewKeys("eu-central-1", Account)
+		got, why := p.allows(call.Need{Action: c.action, Context: keys.conditions("Encrypt", key{}, input{EncryptionContext: c.context})}, c.principal)
 		if got != c.want || !got && why == "" {
 			t.Errorf("%s: %v %s", c.name, got, why)
 		}

@@ -1,61 +1,16 @@
 package awstest
 
 import (
-	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"slices"
 	"strings"
+	"time"
+
+	"github.com/stakeseal/stakeseal/internal/aws/awstest/call"
+	"github.com/stakeseal/stakeseal/internal/aws/awstest/signature"
 )
-
-const (
-	contentType = "application/x-amz-json-1.1"
-	service     = "TrentService."
-	maxBody     = 64 << 10
-	maxPlain    = 4096 // of Encrypt, and of Sign's RAW messages
-	maxContext  = 8192
-)
-
-// failure is an error as AWS answers it.
-type failure struct {
-	status        int
-	code, message string
-}
-
-func refuse(code, format string, args ...any) *failure {
-	return &failure{http.StatusBadRequest, code, fmt.Sprintf(format, args...)}
-}
-
-// input has the fields of the requests that the fake knows; others (DryRun,
-// GrantTokens, Recipient) are refused.
-type input struct {
-	KeyID               string `json:"KeyId"`
-	Plaintext           []byte
-	CiphertextBlob      []byte
-	EncryptionContext   map[string]string
-	EncryptionAlgorithm string
-	Message             []byte
-	MessageType         string
-	SigningAlgorithm    string
-}
-
-var operations = map[string]func(*KMS, *key, input) (map[string]any, *failure){
-	"Encrypt":      (*KMS).encrypt,
-	"Decrypt":      (*KMS).decrypt,
-	"Sign":         (*KMS).sign,
-	"GetPublicKey": (*KMS).getPublicKey,
-}
 
 // ServeHTTP answers one call.
 func (k *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -67,7 +22,7 @@ func (k *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e := Event{RequestID: uuid()}
 	w.Header().Set("X-Amzn-Requestid", e.RequestID)
-	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Type", call.JSON11.ContentType())
 
 	if len(k.faults) > 0 {
 		f := k.faults[0]
@@ -78,19 +33,24 @@ func (k *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	answer, refused := k.handle(r, body, &e)
+	out, refused := k.handle(r, body, &e)
 	if refused != nil {
-		e.Error = refused.code
+		e.Error = refused.Code
 	}
 	k.trail = append(k.trail, e)
 	if refused != nil {
-		writeJSON(w, refused.status, map[string]any{"__type": refused.code, "message": refused.message})
+		call.JSON11.Write(w, refused, e.RequestID)
 		return
 	}
 	if k.tamper != nil {
-		k.tamper(e.Action, answer)
+		var fields map[string]any
+		if err := json.Unmarshal(out.Body, &fields); err != nil {
+			panic(err)
+		}
+		k.tamper(e.Action, fields)
+		out.Body, _ = json.Marshal(fields)
 	}
-	writeJSON(w, http.StatusOK, answer)
+	_, _ = w.Write(out.Body)
 }
 
 func (k *KMS) answerFault(w http.ResponseWriter, f Fault) {
@@ -104,169 +64,75 @@ func (k *KMS) answerFault(w http.ResponseWriter, f Fault) {
 		_, _ = io.WriteString(w, "<html>"+f.Message+"</html>")
 		return
 	}
-	writeJSON(w, f.Status, map[string]any{"__type": f.Code, "message": f.Message})
+	call.JSON11.Write(w, call.Fail(f.Status, f.Code, "%s", f.Message), "")
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v)
-}
-
-func (k *KMS) handle(r *http.Request, body []byte, e *Event) (map[string]any, *failure) {
+func (k *KMS) handle(r *http.Request, body []byte, e *Event) (*call.Answer, *call.Failure) {
 	e.Action = strings.TrimPrefix(r.Header.Get("X-Amz-Target"), service)
 	if len(body) > maxBody {
-		return nil, refuse("ValidationException", "request too large")
+		return nil, call.Refuse("ValidationException", "request too large")
 	}
 	caller, refused := k.authenticate(r, body)
 	if refused != nil {
 		return nil, refused
 	}
 	e.Role = caller.role
-	do := operations[e.Action]
-	if r.Method != http.MethodPost || r.URL.Path != "/" || !strings.HasPrefix(r.Header.Get("X-Amz-Target"), service) || do == nil {
-		return nil, refuse("UnknownOperationException", "this fake does not know %s %s, target %q", r.Method, r.URL.Path, r.Header.Get("X-Amz-Target"))
+	// What was asked for is in the trail, whether it was understood or not.
+	var asked struct {
+		KeyID             string `json:"KeyId"`
+		EncryptionContext map[string]string
 	}
-	if r.Header.Get("Content-Type") != contentType {
-		return nil, refuse("SerializationException", "content type %q", r.Header.Get("Content-Type"))
+	if json.Unmarshal(body, &asked) == nil {
+		e.Key, e.Context = asked.KeyID, asked.EncryptionContext
 	}
-	var in input
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return nil, refuse("SerializationException", "%v", err)
+	c, refused := k.Understand(call.Request{HTTP: r, Body: body, Region: k.region, ID: e.RequestID})
+	if refused != nil {
+		return nil, refused
 	}
-	e.Key, e.Context = in.KeyID, maps.Clone(in.EncryptionContext)
-	size := 0
-	for name, value := range in.EncryptionContext {
-		size += len(name) + len(value)
-	}
-	if size > maxContext {
-		return nil, refuse("ValidationException", "the encryption context is too large")
-	}
-	if in.KeyID == "" {
-		// KMS would take the key that a ciphertext names.
-		return nil, refuse("ValidationException", "this fake wants the key named in every call")
-	}
-	named := k.keys[in.KeyID]
-	if named == nil {
-		return nil, refuse("NotFoundException", "Key '%s' does not exist", in.KeyID)
-	}
-	ok, why := named.policy.allows(request{
-		action: "kms:" + e.Action, principal: caller.role,
-		context: in.EncryptionContext, single: conditionsOf(e.Action, caller.role, in),
-		multi: map[string][]string{"kms:EncryptionContextKeys": slices.Sorted(maps.Keys(in.EncryptionContext))},
-	})
-	if !ok {
-		return nil, refuse("AccessDeniedException", "User: %s is not authorized to perform: kms:%s on resource: %s %s", caller.role, e.Action, named.arn, why)
-	}
-	if named.disabled {
-		return nil, refuse("DisabledException", "%s is disabled.", named.arn)
-	}
-	return do(k, named, in)
-}
-
-func conditionsOf(action, role string, in input) map[string]string {
-	single := map[string]string{"aws:PrincipalArn": role, "kms:CallerAccount": Account}
-	switch action {
-	case "Encrypt", "Decrypt":
-		single["kms:EncryptionAlgorithm"] = "SYMMETRIC_DEFAULT"
-	case "Sign":
-		single["kms:MessageType"], single["kms:SigningAlgorithm"] = in.MessageType, in.SigningAlgorithm
-	}
-	return single
-}
-
-// aad is the encryption context in one spelling: each name and value behind
-// its length, in the order of the names.
-func aad(context map[string]string) []byte {
-	var b []byte
-	for _, name := range slices.Sorted(maps.Keys(context)) {
-		for _, s := range []string{name, context[name]} {
-			b = append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
+	for _, need := range c.Needs {
+		policy := k.policies[need.Resource]
+		if policy == nil {
+			return nil, call.Refuse("AccessDeniedException", "this fake has no policies but those of keys")
+		}
+		if ok, why := policy.allows(need, caller.role); !ok {
+			return nil, call.Refuse("AccessDeniedException", "User: %s is not authorized to perform: %s on resource: %s %s", caller.role, need.Action, need.Resource, why)
 		}
 	}
-	return b
+	return c.Do(r.Context())
 }
 
-// A ciphertext is the length and text of its key's ARN, a nonce and a box.
-func (k *KMS) encrypt(by *key, in input) (map[string]any, *failure) {
-	if by.spec != Symmetric || in.EncryptionAlgorithm != string(Symmetric) {
-		return nil, refuse("InvalidKeyUsageException", "%s is for %s, not for %q", by.arn, by.spec, in.EncryptionAlgorithm)
-	}
-	if n := len(in.Plaintext); n == 0 || n > maxPlain || in.CiphertextBlob != nil || in.Message != nil {
-		return nil, refuse("ValidationException", "a plaintext of %d bytes, not 1 to %d", n, maxPlain)
-	}
-	nonce := random(by.aead.NonceSize())
-	blob := append([]byte{byte(len(by.arn))}, by.arn...)
-	blob = by.aead.Seal(append(blob, nonce...), nonce, in.Plaintext, aad(in.EncryptionContext))
-	return map[string]any{"CiphertextBlob": blob, "KeyId": by.arn, "EncryptionAlgorithm": by.spec}, nil
-}
+// mustSign is what a signature has to cover; without the target, somebody in
+// between could turn an Encrypt into another call.
+var mustSign = []string{"content-type", "host", "x-amz-date", "x-amz-security-token", "x-amz-target"}
 
-func (k *KMS) decrypt(by *key, in input) (map[string]any, *failure) {
-	if by.spec != Symmetric || in.EncryptionAlgorithm != string(Symmetric) {
-		return nil, refuse("InvalidKeyUsageException", "%s is for %s, not for %q", by.arn, by.spec, in.EncryptionAlgorithm)
+// authenticate returns who signed the request, or AWS's error for one that is
+// not signed as it must be.
+func (k *KMS) authenticate(r *http.Request, body []byte) (*principal, *call.Failure) {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return nil, call.Refuse("MissingAuthenticationTokenException", "Missing Authentication Token")
 	}
-	if in.Plaintext != nil || in.Message != nil {
-		return nil, refuse("ValidationException", "Decrypt takes a ciphertext")
+	claim, ok := signature.Parse(header)
+	if !ok || r.URL.RawQuery != "" {
+		return nil, call.Refuse("IncompleteSignatureException", "the Authorization header is not of Signature Version 4")
 	}
-	blob := in.CiphertextBlob
-	if len(blob) < 1 || len(blob) < 1+int(blob[0])+by.aead.NonceSize() {
-		return nil, refuse("InvalidCiphertextException", "")
-	}
-	name, rest := string(blob[1:1+blob[0]]), blob[1+blob[0]:]
-	if name != by.arn {
-		if k.keys[name] == nil {
-			return nil, refuse("InvalidCiphertextException", "")
+	for _, name := range mustSign {
+		if !claim.Covers(name) {
+			return nil, call.Refuse("IncompleteSignatureException", "the signature does not cover %s", name)
 		}
-		return nil, refuse("IncorrectKeyException", "The key ID in the request does not identify a CMK that can perform this operation.")
 	}
-	plain, err := by.aead.Open(nil, rest[:by.aead.NonceSize()], rest[by.aead.NonceSize():], aad(in.EncryptionContext))
-	if err != nil {
-		return nil, refuse("InvalidCiphertextException", "")
+	p := k.principals[claim.AccessKey]
+	if p == nil || r.Header.Get(signature.TokenHeader) != p.token {
+		return nil, call.Refuse("UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
-	return map[string]any{"Plaintext": plain, "KeyId": by.arn, "EncryptionAlgorithm": by.spec}, nil
-}
-
-func (k *KMS) sign(by *key, in input) (map[string]any, *failure) {
-	if by.spec != P256 || in.SigningAlgorithm != "ECDSA_SHA_256" {
-		return nil, refuse("InvalidKeyUsageException", "%s (%s) does not sign with %q", by.arn, by.spec, in.SigningAlgorithm)
+	if _, now := claim.Time(r, time.Now()); !now {
+		return nil, call.Refuse("InvalidSignatureException", "Signature expired: %q is not now", r.Header.Get(signature.DateHeader))
 	}
-	if in.EncryptionContext != nil || in.Plaintext != nil || in.CiphertextBlob != nil {
-		return nil, refuse("ValidationException", "Sign has no encryption context") // the real one has no such parameter
+	if claim.Region != k.region || claim.Service != "kms" {
+		return nil, call.Refuse("InvalidSignatureException", "Credential should be scoped to region %s and service kms, not %q and %q", k.region, claim.Region, claim.Service)
 	}
-	digest := in.Message
-	switch {
-	case in.MessageType == "DIGEST" && len(in.Message) == sha256.Size:
-	case in.MessageType == "RAW" && len(in.Message) > 0 && len(in.Message) <= maxPlain:
-		sum := sha256.Sum256(in.Message)
-		digest = sum[:]
-	default:
-		return nil, refuse("ValidationException", "a message of type %q and %d bytes", in.MessageType, len(in.Message))
+	if !claim.Matches(r, signature.Hash(body), p.secretKey) {
+		return nil, call.Refuse("InvalidSignatureException", "The request signature we calculated does not match the signature you provided.")
 	}
-	sig, err := ecdsa.SignASN1(rand.Reader, by.private, digest)
-	if err != nil {
-		return nil, &failure{http.StatusInternalServerError, "KMSInternalException", err.Error()}
-	}
-	return map[string]any{"KeyId": by.arn, "Signature": sig, "SigningAlgorithm": in.SigningAlgorithm}, nil
-}
-
-func (k *KMS) getPublicKey(of *key, in input) (map[string]any, *failure) {
-	if of.public == nil {
-		return nil, refuse("UnsupportedOperationException", "%s has no public key", of.arn)
-	}
-	algorithms := map[Spec][]string{P256: {"ECDSA_SHA_256"}, P384: {"ECDSA_SHA_384"}, RSA2048: {"RSASSA_PSS_SHA_256"}}
-	return map[string]any{
-		"KeyId": of.arn, "KeySpec": of.spec, "CustomerMasterKeySpec": of.spec, "KeyUsage": "SIGN_VERIFY",
-		"PublicKey": of.public, "SigningAlgorithms": algorithms[of.spec],
-	}, nil
-}
-
-func spki(public crypto.PublicKey) ([]byte, error) { return x509.MarshalPKIXPublicKey(public) }
-
-func rsaPublicKey() ([]byte, error) {
-	private, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return nil, errors.Join(errors.New("couldn't make an RSA key"), err)
-	}
-	return spki(private.Public())
+	return p, nil
 }
