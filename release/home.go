@@ -1,0 +1,356 @@
+package release
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+// Target is where a signed package is installed: a home on this machine, or a
+// Lambda function.
+type Target interface {
+	// Install puts a signed package in force, whole or not at all. Again after
+	// an end at any point, it does what is left.
+	Install(ctx context.Context, s *Signed, now time.Time) error
+	// InForce reads back what is in force and verifies it from the package to
+	// the last signature. ErrNoRelease: nothing is.
+	InForce(ctx context.Context, now time.Time) (*Installed, error)
+}
+
+var _ Target = Home{}
+
+// ErrNoRelease says that no release was deployed to a target.
+var ErrNoRelease = errors.New("no release is in force")
+
+// ErrRevoked says that a release may make no more keys.
+var ErrRevoked = errors.New("the release is revoked")
+
+// Installed is a release in force, verified.
+type Installed struct {
+	*Signed
+	Previous certificate.Hash // what a rollback brings back; zero: nothing
+	Since    time.Time
+	Folder   string // of the package's files
+}
+
+// The places in a home.
+const (
+	PointerFile     = "release.json"
+	ReleasesFolder  = "releases"
+	pointerSchema   = "stakeseal/release-in-force/v1"
+	maxPointerBytes = 4096
+)
+
+// pointer names the release in force. One rename changes it, so that there is
+// always a whole release in force, or none.
+type pointer struct {
+	Schema   string           `json:"schema"`
+	Package  certificate.Hash `json:"package_sha256"`
+	Previous certificate.Hash `json:"previous_sha256,omitzero"`
+	Since    time.Time        `json:"since"`
+}
+
+// Home is a home on this machine. Trust is the home's own trust file.
+//
+// Whoever may write the home can replace anything in it; that is noticed at
+// the next start, unless they also replace the trust file. A home whose trust
+// file names release managers makes keys with a signed release only.
+type Home struct {
+	Dir   string
+	Trust *certificate.Trust
+}
+
+// Install implements Target. The files are written beside and moved to
+// releases/DIGEST as one folder, then the pointer is replaced.
+func (h Home) Install(ctx context.Context, s *Signed, now time.Time) error {
+	p := s.Package()
+	if p == nil || s.envelope == nil {
+		return fmt.Errorf("couldn't deploy: %w: no signed package was loaded", ErrNotSigned)
+	}
+	if err := h.MayRun(s, now); err != nil {
+		return fmt.Errorf("couldn't deploy: %w", err)
+	}
+	if err := h.unpack(ctx, s); err != nil {
+		return fmt.Errorf("couldn't deploy: %w", err)
+	}
+	// What was written is read back and verified before it comes into force.
+	if _, err := h.load(ctx, p.Digest); err != nil {
+		return fmt.Errorf("couldn't deploy: what was written does not read back: %w", err)
+	}
+	next := pointer{Schema: pointerSchema, Package: p.Digest, Since: now.UTC().Truncate(time.Second)}
+	was, err := h.pointer()
+	switch {
+	case errors.Is(err, ErrNoRelease):
+	case err != nil:
+		return fmt.Errorf("couldn't deploy: %w", err)
+	case was.Package == p.Digest:
+		return h.tidy(was)
+	default:
+		next.Previous = was.Package
+	}
+	if err := h.point(next); err != nil {
+		return fmt.Errorf("couldn't deploy: %w", err)
+	}
+	return h.tidy(next)
+}
+
+// InForce implements Target.
+func (h Home) InForce(ctx context.Context, now time.Time) (*Installed, error) {
+	at, err := h.pointer()
+	if err != nil {
+		return nil, err
+	}
+	s, err := h.load(ctx, at.Package)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.MayRun(s, now); err != nil {
+		return nil, err
+	}
+	return &Installed{Signed: s, Previous: at.Previous, Since: at.Since, Folder: h.folder(at.Package)}, nil
+}
+
+// Rollback brings back the release that was in force before, which must still
+// be valid and not be revoked.
+func (h Home) Rollback(ctx context.Context, now time.Time) (*Installed, error) {
+	at, err := h.pointer()
+	if err != nil {
+		return nil, err
+	}
+	if at.Previous.IsZero() {
+		return nil, fmt.Errorf("couldn't roll back: %w before this one", ErrNoRelease)
+	}
+	s, err := h.load(ctx, at.Previous)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't roll back: %w", err)
+	}
+	if err := h.MayRun(s, now); err != nil {
+		return nil, fmt.Errorf("couldn't roll back: %w", err)
+	}
+	if err := h.point(pointer{Schema: pointerSchema, Package: at.Previous, Previous: at.Package, Since: now.UTC().Truncate(time.Second)}); err != nil {
+		return nil, fmt.Errorf("couldn't roll back: %w", err)
+	}
+	return h.InForce(ctx, now)
+}
+
+// MayRun refuses a release that the trust file revokes or does not hold valid
+// now. That the trust file lists it is demanded where keys are made.
+func (h Home) MayRun(s *Signed, now time.Time) error {
+	now = now.UTC()
+	if err := s.Release.ValidAt(now); err != nil {
+		return fmt.Errorf("release %q: %w", s.Release.Name, err)
+	}
+	for _, r := range h.Trust.Releases {
+		if r.Package != s.Release.Package {
+			continue
+		}
+		if r.Revoked {
+			return fmt.Errorf("%w: %q, in the trust file", ErrRevoked, r.Name)
+		}
+		if err := r.ValidAt(now); err != nil {
+			return fmt.Errorf("release %q in the trust file: %w", r.Name, err)
+		}
+	}
+	return nil
+}
+
+// Listed reports whether the home's trust file lists the release, so that
+// what it makes verifies.
+func (h Home) Listed(s *Signed) bool {
+	return slices.ContainsFunc(h.Trust.Releases, func(r certificate.Release) bool { return r.Package == s.Release.Package && !r.Revoked })
+}
+
+// Statements is where the statements about the home's releases lie.
+func (h Home) Statements() Store { return h.depot().Reviews }
+
+func (h Home) folder(pkg certificate.Hash) string {
+	return filepath.Join(h.Dir, ReleasesFolder, pkg.String())
+}
+
+// depot reads a release's own folder as a depot: the statements lie there
+// under the names they have in one.
+func (h Home) depot() Depot {
+	store := Folder{filepath.Join(h.Dir, ReleasesFolder)}
+	return Depot{store, store}
+}
+
+// load verifies an installed package: its statements, and that every file
+// beside them is the package's.
+func (h Home) load(ctx context.Context, pkg certificate.Hash) (*Signed, error) {
+	s, err := LoadSigned(ctx, h.depot(), h.Trust, pkg)
+	if err != nil {
+		return nil, fmt.Errorf("the release in %s: %w", h.folder(pkg), err)
+	}
+	store := h.depot().Submissions
+	for file, want := range s.Package().Files {
+		got, err := store.Get(ctx, name(pkg, file))
+		if err != nil {
+			return nil, fmt.Errorf("the release in %s: %w", h.folder(pkg), err)
+		}
+		if !bytes.Equal(got, want) {
+			return nil, fmt.Errorf("%w: %s in %s is not the package's: somebody changed it", ErrMixed, file, h.folder(pkg))
+		}
+	}
+	// The generator would read a recipient that the package does not have only
+	// if its settings named it; a file too many still says that somebody was here.
+	extra := ""
+	err = filepath.WalkDir(h.folder(pkg), func(full string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(h.folder(pkg), full)
+		rel = filepath.ToSlash(rel)
+		if _, ours := s.Package().Files[rel]; !ours && !statementFile(rel) {
+			extra = rel
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the release in %s: %w", h.folder(pkg), err)
+	}
+	if extra != "" {
+		return nil, fmt.Errorf("%w: %s in %s is no file of the package", ErrMixed, extra, h.folder(pkg))
+	}
+	return s, nil
+}
+
+func statementFile(name string) bool {
+	return name == "package.zip" || name == "submission.json" ||
+		(strings.HasPrefix(name, "review-") || strings.HasPrefix(name, "release-") || strings.HasPrefix(name, "revocation-")) && strings.HasSuffix(name, ".json")
+}
+
+// unpack writes the package and its statements into their folder.
+func (h Home) unpack(ctx context.Context, s *Signed) error {
+	p := s.Package()
+	place := h.folder(p.Digest)
+	if _, err := h.load(ctx, p.Digest); err == nil {
+		return nil // there already, whole
+	} else if _, e := os.Lstat(place); e == nil {
+		return fmt.Errorf("%s is there and does not verify (%w): look at it, move it away and deploy again", place, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(place), 0o700); err != nil {
+		return err
+	}
+	fresh, err := os.MkdirTemp(filepath.Dir(place), ".stakeseal-new-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(fresh)
+	files := map[string][]byte{"package.zip": p.Data, "submission.json": s.Reviewed.Submitted.envelope}
+	for _, a := range s.Reviewed.Approvals {
+		files["review-"+a.By.Key.ID()+".json"] = a.envelope
+	}
+	// The joined statement under one of its signers' names holds them all.
+	for _, k := range h.Trust.Managers {
+		if strings.Contains(string(s.envelope), k.Key.ID()) {
+			files["release-"+k.Key.ID()+".json"] = s.envelope
+			break
+		}
+	}
+	for file, data := range p.Files {
+		files[file] = data
+	}
+	for _, file := range sortedKeys(files) {
+		full := filepath.Join(fresh, filepath.FromSlash(file))
+		if err := os.MkdirAll(filepath.Dir(full), 0o700); err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o400)
+		if file == Program {
+			mode = 0o500
+		}
+		if err := writeNew(full, files[file], mode); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(fresh, place); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(place))
+}
+
+func (h Home) pointer() (pointer, error) {
+	var at pointer
+	data, err := Folder{h.Dir}.Get(context.Background(), PointerFile)
+	if errors.Is(err, record.ErrNotFound) {
+		return at, ErrNoRelease
+	}
+	if err != nil {
+		return at, err
+	}
+	if len(data) > maxPointerBytes {
+		return at, fmt.Errorf("%w: %s is too long", ErrMixed, PointerFile)
+	}
+	return parsePointer(data)
+}
+
+func parsePointer(data []byte) (at pointer, err error) {
+	err = strict(PointerFile, data, &at)
+	if err == nil && (at.Schema != pointerSchema || at.Package.IsZero()) {
+		err = errors.New(PointerFile + " names no package")
+	}
+	if err != nil {
+		return at, fmt.Errorf("%w: %w: remove it and deploy again", ErrMixed, err)
+	}
+	return at, nil
+}
+
+// SettingsFolder is where the settings in force stand in a home: the folder of
+// the release in force, or the home itself, where none was deployed. pkg is
+// zero then. It verifies nothing: every command reads settings, and what makes
+// keys verifies the release first.
+func SettingsFolder(home fs.FS) (folder fs.FS, pkg certificate.Hash, err error) {
+	data, err := fs.ReadFile(home, PointerFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return home, pkg, nil
+	}
+	if err != nil {
+		return nil, pkg, fmt.Errorf("couldn't read which release is in force: %w", err)
+	}
+	at, err := parsePointer(data)
+	if err != nil {
+		return nil, pkg, err
+	}
+	folder, err = fs.Sub(home, ReleasesFolder+"/"+at.Package.String())
+	return folder, at.Package, err
+}
+
+func (h Home) point(to pointer) error {
+	data, err := encode(to)
+	if err != nil {
+		return err
+	}
+	return replace(filepath.Join(h.Dir, PointerFile), data, 0o600)
+}
+
+// tidy removes releases that are neither in force nor to be rolled back to,
+// and what a run that was killed left.
+func (h Home) tidy(at pointer) error {
+	entries, err := os.ReadDir(filepath.Join(h.Dir, ReleasesFolder))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == at.Package.String() || !at.Previous.IsZero() && e.Name() == at.Previous.String() {
+			continue
+		}
+		var digest certificate.Hash
+		if digest.UnmarshalText([]byte(e.Name())) != nil && !strings.HasPrefix(e.Name(), ".stakeseal-new-") {
+			continue // not ours
+		}
+		if err := os.RemoveAll(filepath.Join(h.Dir, ReleasesFolder, e.Name())); err != nil {
+			return fmt.Errorf("couldn't remove a superseded release: %w", err)
+		}
+	}
+	return nil
+}

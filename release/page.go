@@ -1,0 +1,236 @@
+package release
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+//go:embed page.html
+var pageText string
+
+var page = template.Must(template.New("report").Funcs(template.FuncMap{
+	"lines": diffLines,
+	"short": func(s string) string { return s[:min(len(s), 12)] },
+	"mb":    func(n int) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) },
+	"utc":   func(t time.Time) string { return t.Format("2006-01-02 15:04 MST") },
+	"took":  func(d time.Duration) string { return d.Round(100 * time.Millisecond).String() },
+	"shown": shown,
+	"anchor": func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+				return r
+			}
+			return '-'
+		}, strings.ToLower(s))
+	},
+}).Parse(pageText))
+
+// HTML is the report as one page that needs nothing else: no script, no font,
+// no picture, and a policy that lets it load none.
+func (r *Report) HTML() ([]byte, error) {
+	var out bytes.Buffer
+	err := page.Execute(&out, struct {
+		*Report
+		Dangers, Looks, Notes []Finding
+		ChangedSettings       []Setting
+		SameSettings          []Setting
+		ChangedModules        []ModuleChange
+		SameModules           []ModuleChange
+		TestsFailed           int
+		TestsPassed           int
+		LinesInGenerator      int
+	}{r, r.weighing(Danger), r.weighing(Look), r.weighing(Note), changedRows(r.Settings), sameRows(r.Settings), changedModules(r.Modules), sameModules(r.Modules),
+		r.testCount("fail"), r.testCount("pass"), r.generatorLines()})
+	if err != nil {
+		return nil, fmt.Errorf("couldn't write the page: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+func (r *Report) weighing(weight string) (out []Finding) {
+	for _, f := range r.Attention {
+		if f.Weight == weight {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func sameRows(rows []Setting) (out []Setting) {
+	for _, s := range rows {
+		if s.Change == "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func changedModules(list []ModuleChange) (out []ModuleChange) {
+	for _, m := range list {
+		if m.Change != "" {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func sameModules(list []ModuleChange) (out []ModuleChange) {
+	for _, m := range list {
+		if m.Change == "" {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func (r *Report) testCount(result string) (n int) {
+	for _, p := range r.Tests.Packages {
+		if p.Result == result {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *Report) generatorLines() (n int) {
+	for _, g := range r.Source {
+		if g.InGenerator {
+			n += g.Added + g.Removed
+		}
+	}
+	return n
+}
+
+// diffLine is a line of a difference with the class that colours it.
+type diffLine struct{ Class, Text string }
+
+func diffLines(diff string) []diffLine {
+	var out []diffLine
+	body := false
+	for line := range strings.SplitSeq(strings.TrimSuffix(diff, "\n"), "\n") {
+		class := "same"
+		switch {
+		case strings.HasPrefix(line, "@@"):
+			class, body = "where", true
+		case !body: // the head, which names the file again
+			continue
+		case strings.HasPrefix(line, "+"):
+			class = "plus"
+		case strings.HasPrefix(line, "-"):
+			class = "minus"
+		}
+		out = append(out, diffLine{class, line})
+	}
+	return out
+}
+
+// Text prints the report for a terminal: what needs attention first, and the
+// source as a list of files, whose differences are in the page and in --json.
+func (r *Report) Text(to io.Writer) error {
+	w := &lastError{to: to}
+	say := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+	say("Review of package %s", r.Package)
+	say("  commit      %s", r.Commit)
+	say("  for         %s, network %s", r.Platform, r.Network)
+	say("  submitted   by %s: %q", r.Submitter, r.Description)
+	if r.Base != nil {
+		say("  compared    with release %q, package %s", r.Base.Name, r.Base.Package)
+	}
+	say("\nATTENTION")
+	for _, f := range r.Attention {
+		mark := map[string]string{Danger: "!!", Look: " !", Note: "  "}[f.Weight]
+		say("%s %s", mark, f.Text)
+	}
+	if len(r.Attention) == 0 {
+		say("   nothing")
+	}
+	say("\nREBUILD: %s", strings.ToUpper(r.Rebuild.Verdict))
+	if r.Rebuild.Detail != "" {
+		say("  %s (%s, %s; %s)", r.Rebuild.Detail, r.Rebuild.Toolchain, r.Rebuild.Compiler, r.Rebuild.Took.Round(100*time.Millisecond))
+	}
+	for _, what := range sortedKeys(r.Rebuild.Machine) {
+		say("  %s: %s", what, r.Rebuild.Machine[what])
+	}
+	say("\nSETTINGS")
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, s := range r.Settings {
+		switch s.Change {
+		case "":
+			fmt.Fprintf(t, "   %s\t%s\n", s.Name, shown(s.After))
+		case "removed":
+			fmt.Fprintf(t, "!! %s\t%s\tREMOVED\n", s.Name, shown(s.Before))
+		default:
+			fmt.Fprintf(t, "!! %s\t%s\t%s, before: %s\n", s.Name, shown(s.After), strings.ToUpper(s.Change), orNone(shown(s.Before)))
+		}
+	}
+	_ = t.Flush() // w keeps the first error
+	say("\nMODULES")
+	for _, m := range r.Modules {
+		switch {
+		case m.Change == "":
+			fmt.Fprintf(t, "   %s\t%s\t%s\n", m.Path, m.After.Version, m.After.Sum)
+		case m.After == nil:
+			fmt.Fprintf(t, "!! %s\t%s\tREMOVED\n", m.Path, m.Before.Version)
+		default:
+			before := "none"
+			if m.Before != nil {
+				before = m.Before.Version + " " + m.Before.Sum
+			}
+			fmt.Fprintf(t, "!! %s\t%s\t%s\t%s, before: %s\t%d files differ\n", m.Path, m.After.Version, m.After.Sum, strings.ToUpper(m.Change), before, len(m.Files))
+		}
+	}
+	_ = t.Flush()
+	if r.Vulnerabilities.Checked {
+		say("\nKNOWN VULNERABILITIES: %d, by %s", len(r.Vulnerabilities.Found), r.Vulnerabilities.Database)
+	} else {
+		say("\nKNOWN VULNERABILITIES: NOT CHECKED: %s", r.Vulnerabilities.Why)
+	}
+	if r.Tests.Ran {
+		say("TESTS of %s: %d packages pass, %d fail", r.Tests.Pattern, r.testCount("pass"), r.testCount("fail"))
+	} else {
+		say("TESTS: NOT RUN here: %s", r.Tests.Why)
+	}
+	say("\nCOMMITS: %d", len(r.Commits))
+	for _, c := range r.Commits {
+		say("   %s %s  %s", c.ID[:min(12, len(c.ID))], c.Author, c.Subject)
+	}
+	say("\nSOURCE: %d packages (* is part of the generator)", len(r.Source))
+	for _, g := range r.Source {
+		mark := " "
+		if g.InGenerator {
+			mark = "*"
+		}
+		fmt.Fprintf(t, " %s %s\t+%d -%d\n", mark, g.Path, g.Added, g.Removed)
+		for _, f := range g.Files {
+			fmt.Fprintf(t, "     %s\t+%d -%d\t%s\n", f.Path, f.Added, f.Removed, f.Change)
+		}
+	}
+	_ = t.Flush()
+	return w.err
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// lastError keeps the first error of a writer.
+type lastError struct {
+	to  io.Writer
+	err error
+}
+
+func (w *lastError) Write(p []byte) (int, error) {
+	if w.err == nil {
+		_, w.err = w.to.Write(p)
+	}
+	return len(p), nil
+}

@@ -1,0 +1,507 @@
+package release
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+// The predicate types of what people sign about a package.
+const (
+	SubmissionType = "https://stakeseal.dev/release-submission/v1"
+	ReviewType     = "https://stakeseal.dev/release-review/v1"
+)
+
+const (
+	subjectName = "package"
+	maxWords    = 2000 // of a description or comment, bytes
+)
+
+// The classes of refusal of the steps; compare with errors.Is.
+var (
+	// ErrRole: the key is not of somebody who may do this step.
+	ErrRole = errors.New("not that person's step")
+	// ErrNotReviewed: not approved as the trust file demands, or rejected.
+	ErrNotReviewed = errors.New("not approved")
+	// ErrNotSigned: no release statement with enough signatures.
+	ErrNotSigned = errors.New("not signed")
+	// ErrMixed: a statement about this package that speaks of another, or a
+	// package that is not what its name says.
+	ErrMixed = errors.New("the parts of the release do not belong together")
+)
+
+// Submission is the predicate of what a developer signs: this package, for
+// review. docs/formats/release.md gives every field.
+type Submission struct {
+	Description string           `json:"description"`
+	Network     string           `json:"network"`
+	Platform    string           `json:"platform"`
+	Commit      string           `json:"commit"`
+	Binary      certificate.Hash `json:"binary_sha256"`
+	Settings    certificate.Hash `json:"settings_sha256"`
+	Time        time.Time        `json:"time"`
+}
+
+// Review is the predicate of what a release manager signs after reviewing: a
+// decision about exactly these digests.
+type Review struct {
+	Decision   string           `json:"decision"`      // approved or rejected
+	Submission certificate.Hash `json:"submission"`    // Digest of the submission
+	Report     certificate.Hash `json:"report_sha256"` // of the report that was read
+	Rebuilt    string           `json:"rebuilt"`       // the report's verdict: equal, contents, different, not rebuilt
+	Commit     string           `json:"commit"`
+	Binary     certificate.Hash `json:"binary_sha256"`
+	Settings   certificate.Hash `json:"settings_sha256"`
+	Comment    string           `json:"comment,omitempty"`
+	Time       time.Time        `json:"time"`
+}
+
+// Submitted is a package with the submission of a developer whom the trust
+// file knows. Only LoadSubmitted makes one.
+type Submitted struct {
+	Package    *Package
+	Submission Submission
+	Digest     certificate.Hash // of the submission
+	By         certificate.TrustedKey
+
+	envelope []byte
+}
+
+// Approval is a review by a release manager, verified.
+type Approval struct {
+	Review
+	Digest certificate.Hash
+	By     certificate.TrustedKey
+
+	envelope []byte
+}
+
+// Reviewed is a submitted package that as many release managers approved as
+// the trust file demands, and none rejected. Only LoadReviewed makes one; the
+// zero value is refused by everything that takes it.
+type Reviewed struct {
+	Submitted *Submitted
+	Approvals []Approval
+
+	trust *certificate.Trust
+}
+
+// Signed is a reviewed package with a release statement that enough release
+// managers signed. Only LoadSigned makes one; the zero value is refused by
+// everything that takes it.
+type Signed struct {
+	Reviewed  *Reviewed
+	Release   certificate.Release
+	Statement certificate.ReleaseStatement
+
+	envelope []byte
+}
+
+// Package returns the package, nil of a zero value.
+func (s *Signed) Package() *Package {
+	if s == nil || s.Reviewed == nil || s.Reviewed.Submitted == nil {
+		return nil
+	}
+	return s.Reviewed.Submitted.Package
+}
+
+// SignedBy names the release managers who signed.
+func (s *Signed) SignedBy() []string {
+	var names []string
+	if s.Package() == nil {
+		return nil
+	}
+	st, err := certificate.VerifyStatement[certificate.ReleaseStatement](s.envelope, certificate.ReleaseType, s.Reviewed.trust.Managers)
+	if err != nil {
+		return nil
+	}
+	for _, k := range st.By {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// mayAct finds the key among the people of one role, and refuses everybody
+// else with the role they have.
+func mayAct(trust *certificate.Trust, signer certificate.Signer, people []certificate.TrustedKey, role string, at time.Time) (certificate.TrustedKey, error) {
+	id, err := signer.KeyID()
+	if err != nil {
+		return certificate.TrustedKey{}, err
+	}
+	for _, k := range people {
+		if k.Key.ID() == id {
+			if err := k.ValidAt(at); err != nil {
+				return k, fmt.Errorf("%w: %s %q: %w", ErrRole, role, k.Name, err)
+			}
+			return k, nil
+		}
+	}
+	for _, list := range []struct {
+		role string
+		keys []certificate.TrustedKey
+	}{{"a developer", trust.Developers}, {"a release manager", trust.Managers}, {"a certifying key", trust.Keys}} {
+		for _, k := range list.keys {
+			if k.Key.ID() == id {
+				return k, fmt.Errorf("%w: this is the step of %s, and the key is %q, %s", ErrRole, role, k.Name, list.role)
+			}
+		}
+	}
+	return certificate.TrustedKey{}, fmt.Errorf("%w: this is the step of %s, and the trust file does not know key %s", ErrRole, role, id)
+}
+
+const (
+	developer = "developer"
+	manager   = "release manager"
+)
+
+// Submit signs a package as its developer and puts it into the depot. A
+// package that names no commit cannot be submitted: nobody could rebuild it.
+func Submit(ctx context.Context, depot Depot, trust *certificate.Trust, signer certificate.Signer, p *Package, description string, now time.Time) error {
+	if p == nil || p.Data == nil || Digest(p.Data) != p.Digest {
+		return fmt.Errorf("couldn't submit: %w: it was not read", ErrPackage)
+	}
+	if p.Provenance.Commit == "" {
+		return fmt.Errorf("couldn't submit: %w: it was built from a working tree, so nobody could rebuild it: commit, and build the commit", ErrPackage)
+	}
+	if p.Settings.Network.Digest() != trust.Network.Digest() {
+		return fmt.Errorf("couldn't submit: %w: the package is for network %q, the trust file for %q", ErrMixed, p.Settings.Network.Name, trust.Network.Name)
+	}
+	if err := certificate.CheckText("description", description, maxWords, false); err != nil {
+		return fmt.Errorf("couldn't submit: %w", err)
+	}
+	now = now.UTC().Truncate(time.Second)
+	if _, err := mayAct(trust, signer, trust.Developers, developer, now); err != nil {
+		return fmt.Errorf("couldn't submit: %w", err)
+	}
+	// Again, after a kill between the two: the statement that is there stands.
+	if there, err := LoadSubmitted(ctx, depot, trust, p.Digest); err == nil {
+		if there.Submission.Description != description {
+			return fmt.Errorf("couldn't submit: %w: %q submitted this package as %q", record.ErrExists, there.By.Name, there.Submission.Description)
+		}
+		return nil
+	} else if !errors.Is(err, record.ErrNotFound) {
+		return err
+	}
+	envelope, err := certificate.SignStatement(ctx, signer, SubmissionType, subjectName, p.Digest, Submission{
+		Description: description, Network: p.Settings.Network.Name, Platform: p.Provenance.Platform, Commit: p.Provenance.Commit,
+		Binary: p.Binary, Settings: p.Provenance.Settings, Time: now})
+	if err != nil {
+		return fmt.Errorf("couldn't submit: %w", err)
+	}
+	if err := put(ctx, depot.Submissions, name(p.Digest, "package.zip"), p.Data); err != nil {
+		return fmt.Errorf("couldn't submit: %w", err)
+	}
+	if err := put(ctx, depot.Submissions, name(p.Digest, "submission.json"), envelope); err != nil {
+		return fmt.Errorf("couldn't submit: %w", err)
+	}
+	return nil
+}
+
+// LoadSubmitted reads a package and its submission and verifies both: the
+// digest, the form, and that a developer of the trust file signed it.
+func LoadSubmitted(ctx context.Context, depot Depot, trust *certificate.Trust, digest certificate.Hash) (*Submitted, error) {
+	envelope, err := depot.Submissions.Get(ctx, name(digest, "submission.json"))
+	if err != nil {
+		return nil, fmt.Errorf("couldn't load the submission of package %s: %w", digest, err)
+	}
+	data, err := depot.Submissions.Get(ctx, name(digest, "package.zip"))
+	if err != nil {
+		return nil, fmt.Errorf("couldn't load package %s: %w", digest, err)
+	}
+	if got := Digest(data); got != digest {
+		return nil, fmt.Errorf("%w: the package that should be %s is %s", ErrMixed, digest, got)
+	}
+	p, err := Open(data)
+	if err != nil {
+		return nil, err
+	}
+	st, err := certificate.VerifyStatement[Submission](envelope, SubmissionType, trust.Developers)
+	if err != nil {
+		return nil, fmt.Errorf("the submission of package %s: %w", digest, err)
+	}
+	s := st.Predicate
+	if err := errors.Join(certificate.CheckText("description", s.Description, maxWords, false), certificate.CheckTime(s.Time)); err != nil {
+		return nil, fmt.Errorf("the submission of package %s: %w", digest, err)
+	}
+	if st.Name != subjectName || st.Subject != digest || s.Network != p.Settings.Network.Name || s.Platform != p.Provenance.Platform ||
+		s.Commit != p.Provenance.Commit || s.Commit == "" || s.Binary != p.Binary || s.Settings != p.Provenance.Settings {
+		return nil, fmt.Errorf("%w: the submission speaks of another package than %s", ErrMixed, digest)
+	}
+	if p.Settings.Network.Digest() != trust.Network.Digest() {
+		return nil, fmt.Errorf("%w: the package is for network %q, the trust file for %q", ErrMixed, p.Settings.Network.Name, trust.Network.Name)
+	}
+	for _, k := range st.By {
+		if err := k.ValidAt(s.Time); err != nil {
+			return nil, fmt.Errorf("the submission of package %s: developer %q: %w", digest, k.Name, err)
+		}
+	}
+	return &Submitted{p, s, st.Digest, st.By[0], envelope}, nil
+}
+
+// Decide signs a release manager's decision about a submitted package, on the
+// report that was read. Only a package whose rebuild gave the same content can
+// be approved.
+func Decide(ctx context.Context, depot Depot, trust *certificate.Trust, signer certificate.Signer, s *Submitted, report []byte, approve bool, comment string, now time.Time) error {
+	if s == nil || s.Package == nil || s.envelope == nil {
+		return fmt.Errorf("couldn't review: %w: no submission was loaded", ErrNotReviewed)
+	}
+	r, err := ParseReport(report)
+	if err != nil {
+		return fmt.Errorf("couldn't review: %w", err)
+	}
+	if r.Package != s.Package.Digest || r.Submission != s.Digest || r.Commit != s.Submission.Commit ||
+		r.Binary != s.Submission.Binary || r.SettingsDigest != s.Submission.Settings {
+		return fmt.Errorf("couldn't review: %w: the report is of another package", ErrMixed)
+	}
+	if approve && !r.Rebuild.Same() {
+		return fmt.Errorf("couldn't approve: %w: the rebuild says %q, and only what was rebuilt to the same content can be approved", ErrNotReviewed, r.Rebuild.Verdict)
+	}
+	if err := certificate.CheckText("comment", comment, maxWords, true); err != nil {
+		return fmt.Errorf("couldn't review: %w", err)
+	}
+	now = now.UTC().Truncate(time.Second)
+	by, err := mayAct(trust, signer, trust.Managers, manager, now)
+	if err != nil {
+		return fmt.Errorf("couldn't review: %w", err)
+	}
+	decision := "rejected"
+	if approve {
+		decision = "approved"
+	}
+	// Again, after a kill, or another decision of the same person.
+	if there, err := loadApproval(ctx, depot, s, by); err == nil {
+		if there.Decision != decision {
+			return fmt.Errorf("couldn't review: %w: %q has %s it already", record.ErrExists, by.Name, there.Decision)
+		}
+		return nil
+	} else if !errors.Is(err, record.ErrNotFound) {
+		return err
+	}
+	sum := Digest(report)
+	envelope, err := certificate.SignStatement(ctx, signer, ReviewType, subjectName, s.Package.Digest, Review{
+		Decision: decision, Submission: s.Digest, Report: sum, Rebuilt: r.Rebuild.Verdict, Commit: s.Submission.Commit,
+		Binary: s.Submission.Binary, Settings: s.Submission.Settings, Comment: comment, Time: now})
+	if err != nil {
+		return fmt.Errorf("couldn't review: %w", err)
+	}
+	if err := put(ctx, depot.Reviews, name(s.Package.Digest, "report-"+sum.String()+".json"), report); err != nil {
+		return fmt.Errorf("couldn't review: %w", err)
+	}
+	if err := put(ctx, depot.Reviews, name(s.Package.Digest, "review-"+by.Key.ID()+".json"), envelope); err != nil {
+		return fmt.Errorf("couldn't review: %w", err)
+	}
+	return nil
+}
+
+// loadApproval reads one manager's review of a submission.
+func loadApproval(ctx context.Context, depot Depot, s *Submitted, by certificate.TrustedKey) (a Approval, err error) {
+	envelope, err := depot.Reviews.Get(ctx, name(s.Package.Digest, "review-"+by.Key.ID()+".json"))
+	if err != nil {
+		return a, err
+	}
+	st, err := certificate.VerifyStatement[Review](envelope, ReviewType, []certificate.TrustedKey{by})
+	if err != nil {
+		return a, fmt.Errorf("the review by %q: %w", by.Name, err)
+	}
+	r := st.Predicate
+	if st.Name != subjectName || st.Subject != s.Package.Digest || r.Submission != s.Digest || r.Commit != s.Submission.Commit ||
+		r.Binary != s.Submission.Binary || r.Settings != s.Submission.Settings || r.Report.IsZero() {
+		return a, fmt.Errorf("%w: the review by %q speaks of another package", ErrMixed, by.Name)
+	}
+	if r.Decision != "approved" && r.Decision != "rejected" || r.Decision == "approved" && !sameVerdict(r.Rebuilt) {
+		return a, fmt.Errorf("%w: the review by %q says %q of a rebuild that is %q", ErrMixed, by.Name, clip(r.Decision), clip(r.Rebuilt))
+	}
+	if err := errors.Join(certificate.CheckText("comment", r.Comment, maxWords, true), certificate.CheckTime(r.Time)); err != nil {
+		return a, fmt.Errorf("the review by %q: %w", by.Name, err)
+	}
+	if err := by.ValidAt(r.Time); err != nil {
+		return a, fmt.Errorf("the review by %q: %w", by.Name, err)
+	}
+	return Approval{r, st.Digest, by, envelope}, nil
+}
+
+// LoadReviewed reads a package with its submission and reviews and verifies
+// all of them: approved by as many release managers as the trust file demands
+// (at least one), none of them its submitter, and rejected by none.
+func LoadReviewed(ctx context.Context, depot Depot, trust *certificate.Trust, digest certificate.Hash) (*Reviewed, error) {
+	s, err := LoadSubmitted(ctx, depot, trust, digest)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reviewed{Submitted: s, trust: trust}
+	for _, k := range trust.Managers {
+		if k.Key.Equal(s.By.Key) {
+			continue // the trust file's own check forbids it too
+		}
+		a, err := loadApproval(ctx, depot, s, k)
+		if errors.Is(err, record.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if a.Decision != "approved" {
+			return nil, fmt.Errorf("%w: %q rejected package %s: %s", ErrNotReviewed, k.Name, digest, a.Comment)
+		}
+		r.Approvals = append(r.Approvals, a)
+	}
+	if need := max(1, trust.Threshold); len(r.Approvals) < need {
+		return nil, fmt.Errorf("%w: package %s is approved by %d release managers, %d are needed", ErrNotReviewed, digest, len(r.Approvals), need)
+	}
+	return r, nil
+}
+
+// Terms are what a release manager adds to a reviewed package.
+type Terms struct {
+	Name      string
+	NotBefore time.Time // zero: now
+	NotAfter  time.Time // zero: open
+}
+
+// Sign signs the release statement of a reviewed package, with one release
+// manager's key. The second manager signs what the first has signed: Terms
+// that differ from it are refused.
+func Sign(ctx context.Context, depot Depot, signer certificate.Signer, r *Reviewed, terms Terms, now time.Time) error {
+	if r == nil || r.Submitted == nil || r.trust == nil || len(r.Approvals) == 0 {
+		return fmt.Errorf("couldn't sign: %w: no reviewed package was loaded", ErrNotReviewed)
+	}
+	now = now.UTC().Truncate(time.Second)
+	by, err := mayAct(r.trust, signer, r.trust.Managers, manager, now)
+	if err != nil {
+		return fmt.Errorf("couldn't sign: %w", err)
+	}
+	if by.Key.Equal(r.Submitted.By.Key) {
+		return fmt.Errorf("couldn't sign: %w: %q submitted it", ErrRole, by.Name)
+	}
+	p := r.Submitted.Package
+	st := certificate.ReleaseStatement{Name: terms.Name, Network: p.Settings.Network.Name, Binaries: []certificate.Hash{p.Binary},
+		Settings: p.Provenance.Settings, Commit: p.Provenance.Commit, Submission: r.Submitted.Digest,
+		NotBefore: terms.NotBefore.UTC().Truncate(time.Second), NotAfter: terms.NotAfter.UTC().Truncate(time.Second), Time: now}
+	if terms.NotBefore.IsZero() {
+		st.NotBefore = now
+	}
+	if terms.NotAfter.IsZero() {
+		st.NotAfter = time.Time{}
+	}
+	for _, a := range r.Approvals {
+		st.Reviews = append(st.Reviews, a.Digest)
+	}
+	first, found, mine, err := someSignature(ctx, depot, r, by)
+	if err != nil {
+		return err
+	}
+	if found {
+		if terms.Name != "" && terms.Name != first.Name || !terms.NotBefore.IsZero() && !st.NotBefore.Equal(first.NotBefore) ||
+			!terms.NotAfter.IsZero() && !st.NotAfter.Equal(first.NotAfter) {
+			return fmt.Errorf("couldn't sign: %w: it was signed already as %q, valid from %s", record.ErrExists, first.Name, first.NotBefore.Format(time.RFC3339))
+		}
+		st = first
+		if mine {
+			return nil // again, after a kill
+		}
+	}
+	envelope, err := certificate.SignRelease(ctx, signer, p.Digest, st)
+	if err != nil {
+		return err
+	}
+	if err := put(ctx, depot.Reviews, name(p.Digest, "release-"+by.Key.ID()+".json"), envelope); err != nil {
+		return fmt.Errorf("couldn't sign: %w", err)
+	}
+	return nil
+}
+
+// someSignature is the release statement that managers have signed of a
+// package so far, where any has, and whether this one is among them.
+func someSignature(ctx context.Context, depot Depot, r *Reviewed, me certificate.TrustedKey) (st certificate.ReleaseStatement, found, mine bool, err error) {
+	one := *r.trust
+	one.Threshold = 1
+	var first []byte
+	for _, k := range one.Managers {
+		envelope, err := depot.Reviews.Get(ctx, name(r.Submitted.Package.Digest, "release-"+k.Key.ID()+".json"))
+		if errors.Is(err, record.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return st, false, false, err
+		}
+		rel, got, err := one.VerifyRelease(envelope)
+		if err == nil && found {
+			_, err = certificate.Join(first, envelope)
+		}
+		if err == nil {
+			err = fits(r, rel, got)
+		}
+		if err != nil {
+			return st, false, false, fmt.Errorf("the release statement of %q: %w", k.Name, err)
+		}
+		if !found {
+			first, st, found = envelope, got, true
+		}
+		mine = mine || k.Key.Equal(me.Key)
+	}
+	return st, found, mine, nil
+}
+
+// fits holds a release statement to the package, the submission and the
+// reviews it names.
+func fits(r *Reviewed, rel certificate.Release, st certificate.ReleaseStatement) error {
+	p := r.Submitted.Package
+	if rel.Package != p.Digest || st.Settings != p.Provenance.Settings || !slices.Equal(st.Binaries, []certificate.Hash{p.Binary}) ||
+		st.Commit != p.Provenance.Commit || st.Submission != r.Submitted.Digest {
+		return fmt.Errorf("%w: the release statement %q speaks of another package than %s", ErrMixed, st.Name, p.Digest)
+	}
+	approved := 0
+	for _, digest := range st.Reviews {
+		if slices.ContainsFunc(r.Approvals, func(a Approval) bool { return a.Digest == digest }) {
+			approved++
+		}
+	}
+	if approved != len(st.Reviews) || approved < max(1, r.trust.Threshold) {
+		return fmt.Errorf("%w: the release statement %q names reviews that are not there", ErrMixed, st.Name)
+	}
+	return nil
+}
+
+// LoadSigned reads everything of a package up to the release statement and
+// verifies all of it.
+func LoadSigned(ctx context.Context, depot Depot, trust *certificate.Trust, digest certificate.Hash) (*Signed, error) {
+	r, err := LoadReviewed(ctx, depot, trust, digest)
+	if err != nil {
+		return nil, err
+	}
+	if err := revoked(ctx, depot.Reviews, trust, digest); err != nil {
+		return nil, err
+	}
+	var envelopes [][]byte
+	for _, k := range trust.Managers {
+		envelope, err := depot.Reviews.Get(ctx, name(digest, "release-"+k.Key.ID()+".json"))
+		if errors.Is(err, record.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		envelopes = append(envelopes, bytes.TrimSpace(envelope))
+	}
+	if len(envelopes) == 0 {
+		return nil, fmt.Errorf("%w: no release manager has signed package %s", ErrNotSigned, digest)
+	}
+	envelope, err := certificate.Join(envelopes...)
+	if err != nil {
+		return nil, fmt.Errorf("the release statement of package %s: %w", digest, err)
+	}
+	rel, st, err := trust.VerifyRelease(envelope)
+	if err != nil {
+		return nil, fmt.Errorf("%w: package %s: %w", ErrNotSigned, digest, err)
+	}
+	if err := fits(r, rel, st); err != nil {
+		return nil, err
+	}
+	return &Signed{r, rel, st, envelope}, nil
+}

@@ -1,0 +1,66 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+// RevocationType is the predicate type of a revocation.
+const RevocationType = "https://stakeseal.dev/release-revocation/v1"
+
+// Revocation is what one release manager signs to stop a package: one is
+// enough, since it takes rights away and gives none.
+type Revocation struct {
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time"`
+}
+
+// Revoke signs a revocation and puts it where the package's other statements
+// lie. From then on LoadSigned refuses the package there.
+func Revoke(ctx context.Context, at Store, trust *certificate.Trust, signer certificate.Signer, pkg certificate.Hash, reason string, now time.Time) error {
+	if err := certificate.CheckText("reason", reason, maxWords, false); err != nil {
+		return fmt.Errorf("couldn't revoke: %w", err)
+	}
+	now = now.UTC().Truncate(time.Second)
+	by, err := mayAct(trust, signer, trust.Managers, manager, now)
+	if err != nil {
+		return fmt.Errorf("couldn't revoke: %w", err)
+	}
+	if errors.Is(revoked(ctx, at, trust, pkg), ErrRevoked) {
+		return nil // it is already
+	}
+	envelope, err := certificate.SignStatement(ctx, signer, RevocationType, subjectName, pkg, Revocation{reason, now})
+	if err != nil {
+		return fmt.Errorf("couldn't revoke: %w", err)
+	}
+	if err := put(ctx, at, name(pkg, "revocation-"+by.Key.ID()+".json"), envelope); err != nil {
+		return fmt.Errorf("couldn't revoke: %w", err)
+	}
+	return nil
+}
+
+// revoked is ErrRevoked when a release manager has revoked the package. What
+// lies in a revocation's place and does not verify refuses the package too:
+// somebody who may write there has tampered with it.
+func revoked(ctx context.Context, at Store, trust *certificate.Trust, pkg certificate.Hash) error {
+	for _, k := range trust.Managers {
+		envelope, err := at.Get(ctx, name(pkg, "revocation-"+k.Key.ID()+".json"))
+		if errors.Is(err, record.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		st, err := certificate.VerifyStatement[Revocation](envelope, RevocationType, []certificate.TrustedKey{k})
+		if err != nil || st.Subject != pkg || st.Name != subjectName {
+			return fmt.Errorf("%w: what should be a revocation by %q does not verify", ErrMixed, k.Name)
+		}
+		return fmt.Errorf("%w by %q: %s", ErrRevoked, k.Name, clip(st.Predicate.Reason))
+	}
+	return nil
+}
