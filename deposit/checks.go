@@ -84,9 +84,13 @@ func (c *trial) judgeCredentials(i int, e *Entry) bool {
 }
 
 func (c *trial) judgeAddress(i int, a eth.Address) {
-	if !c.AnyAddress && !c.listed(a) {
+	if !c.AnyAddress && !c.listed(a) && !c.approved(i, a) {
+		nor := ""
+		if c.Births != nil {
+			nor = ", nor allowed by this pubkey's certificate"
+		}
 		c.found(i, Refuse, AddressUnknown, fieldCredentials, "compare every digit with its source; an address is added by whoever keeps the list, never from the file",
-			"pays to %s, which is not one of the %d allowed withdrawal addresses", a, len(c.Addresses))
+			"pays to %s, which is not one of the %d allowed withdrawal addresses%s", a, len(c.Addresses), nor)
 	}
 	if reason, bad := eth.KnownBad(a); bad {
 		severity := Warn
@@ -104,6 +108,49 @@ func (c *trial) listed(a eth.Address) bool {
 		}
 	}
 	return false
+}
+
+// approved says whether the certificate of the entry's own pubkey lets it pay
+// to an address beyond the list. What was approved for one validator says
+// nothing of another in the same file: its key may be somebody else's.
+func (c *trial) approved(i int, a eth.Address) bool {
+	k := &c.byKey[c.entries[i].Pubkey].known
+	return k.Ours && k.Network == c.Network.Name && k.Approved != (eth.Address{}) && k.Approved == a
+}
+
+// reportApproved names each address that counts by its approval, once: who
+// reads the list alone would not expect it.
+func (c *trial) reportApproved() {
+	if c.AnyAddress {
+		return
+	}
+	type approval struct {
+		address eth.Address
+		as, by  string
+	}
+	n := map[approval]int{}
+	var order []approval
+	for i := range c.entries {
+		a, ok := c.entries[i].Credentials.Address()
+		if !ok || c.listed(a) || !c.approved(i, a) {
+			continue
+		}
+		k := &c.byKey[c.entries[i].Pubkey].known
+		it := approval{a, k.ApprovedAs, k.ApprovedBy}
+		if n[it]++; n[it] == 1 {
+			order = append(order, it)
+		}
+	}
+	const most = 20
+	for k, it := range order {
+		if k == most {
+			c.overall = append(c.overall, Finding{Code: AddressApproved, Severity: Note,
+				Message: fmt.Sprintf("and %d further approved addresses", len(order)-most)})
+			break
+		}
+		c.overall = append(c.overall, Finding{Code: AddressApproved, Severity: Note, Field: fieldCredentials,
+			Message: fmt.Sprintf("%d deposits pay to %s, which is in no list: %s approved it as %s, in the certificates", n[it], it.address, quote(it.by), quote(it.as))})
+	}
 }
 
 // reportAnyAddress lists the addresses once for all entries, since nothing

@@ -50,6 +50,7 @@ const (
 	CredentialsPadding Code = "credentials-padding"
 	AddressUnknown     Code = "address-unknown"
 	AddressAny         Code = "address-any"
+	AddressApproved    Code = "address-approved"
 	AddressBad         Code = "address-bad"
 	AmountMinimum      Code = "amount-minimum"
 	AmountMaximum      Code = "amount-maximum"

@@ -3,6 +3,7 @@ package deposit_test
 import (
 	"context"
 	"encoding/binary"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,6 +106,23 @@ func certified(entries ...Entry) births {
 		k.Deposits = append(k.Deposits, Planned{Amount: e.Amount, Signature: e.Signature, MessageRoot: e.MessageRoot, DataRoot: e.DataRoot})
 	}
 	return births{entries[0].Pubkey: k}
+}
+
+// approved is what a certificate says that carries an approval of the address.
+func approved(e Entry, a eth.Address) births {
+	b := certified(e)
+	k := b[e.Pubkey]
+	k.Approved, k.ApprovedAs, k.ApprovedBy = a, "customer-7", "otto"
+	b[e.Pubkey] = k
+	return b
+}
+
+func merged(all ...births) births {
+	out := births{}
+	for _, b := range all {
+		maps.Copy(out, b)
+	}
+	return out
 }
 
 // chain is a Chain of a map; pubkeys that are not in it are new.

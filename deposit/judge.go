@@ -17,7 +17,8 @@ type Judge struct {
 	Network eth.Network // the wanted network
 
 	// Addresses are the withdrawal addresses that may receive the stake, by
-	// name. Empty needs AnyAddress.
+	// name. Empty needs AnyAddress, or Births: then each pubkey may pay only
+	// to the address that was approved for it (Known.Approved).
 	Addresses  map[string]eth.Address
 	AnyAddress bool // any address may; reported once
 
@@ -88,7 +89,7 @@ func (j *Judge) check(entries []Entry) error {
 		return fmt.Errorf("%w: no network is named", ErrJudge)
 	case len(entries) == 0:
 		return fmt.Errorf("%w: no deposits are given", ErrJudge)
-	case len(j.Addresses) == 0 && !j.AnyAddress:
+	case len(j.Addresses) == 0 && !j.AnyAddress && j.Births == nil:
 		return fmt.Errorf("%w: no withdrawal address is named", ErrJudge)
 	case len(j.Addresses) != 0 && j.AnyAddress:
 		return fmt.Errorf("%w: withdrawal addresses are named, and any is allowed too", ErrJudge)
@@ -166,6 +167,7 @@ func (c *trial) run(ctx context.Context) (at *At, err error) {
 		c.judgeGroup(g)
 	}
 	c.reportAnyAddress()
+	c.reportApproved()
 	return at, errors.Join(errs...)
 }
 

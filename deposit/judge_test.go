@@ -28,6 +28,10 @@ func TestJudge(t *testing.T) {
 	zero := eth.ExecutionCredentials(eth.Address{}, false)
 	gnosis := network("gnosis")
 
+	stray, b2 := made(t, hoodi, 1, thief, 32*ether), at(made(t, hoodi, 2, thief, 32*ether), "a.json", 2)
+	burn := eth.Address{18: 0xde, 19: 0xad}
+	placeholder := made(t, network("mainnet"), 1, eth.ExecutionCredentials(burn, false), 32*ether)
+
 	withSignature := func(e Entry, s eth.Signature) Entry { e.Signature = s; return reroot(e) }
 	noSignature := withSignature(a, eth.Signature{0: 0xc0})
 	badPubkey := a
@@ -114,6 +118,32 @@ func TestJudge(t *testing.T) {
 		}, refuse: sorted(CertificateDiffers)},
 		{name: "another signature than certified", entries: []Entry{noSignature}, change: func(j *Judge) { j.Births = certified(a) }, refuse: sorted(CertificateDiffers, SignatureInvalid)},
 		{name: "another root than certified", entries: []Entry{func() Entry { e := a; e.MessageRoot[3] ^= 8; return e }()}, change: func(j *Judge) { j.Births = certified(a) }, refuse: sorted(CertificateDiffers, MessageRootDiffers)},
+		{name: "approved address", entries: []Entry{stray}, change: func(j *Judge) { j.Births = approved(stray, thiefs) }, note: sorted(AddressApproved)},
+		{name: "approved address, no list", entries: []Entry{stray}, change: func(j *Judge) { j.Addresses, j.Births = nil, approved(stray, thiefs) }, note: sorted(AddressApproved)},
+		{name: "no list, listed elsewhere", entries: []Entry{a}, change: func(j *Judge) { j.Addresses, j.Births = nil, certified(a) }, refuse: sorted(AddressUnknown)},
+		{name: "certified, not approved", entries: []Entry{stray}, change: func(j *Judge) { j.Births = certified(stray) }, refuse: sorted(AddressUnknown)},
+		{name: "another address approved", entries: []Entry{stray}, change: func(j *Judge) { j.Births = approved(stray, eth.Address{7}) }, refuse: sorted(AddressUnknown)},
+		{name: "no address approved, paying to zero", entries: []Entry{made(t, hoodi, 1, zero, 32*ether)}, change: func(j *Judge) { j.Births = certified(made(t, hoodi, 1, zero, 32*ether)) }, refuse: sorted(AddressUnknown), warn: sorted(AddressBad)},
+		{name: "approved for another pubkey, certified", entries: []Entry{stray, b2}, change: func(j *Judge) { j.Births = merged(approved(stray, thiefs), certified(b2)) }, refuse: sorted(AddressUnknown), note: sorted(AddressApproved)},
+		{name: "approved for another pubkey, uncertified", entries: []Entry{b2, stray}, change: func(j *Judge) { j.Births, j.AllowUncertified = approved(stray, thiefs), true }, refuse: sorted(AddressUnknown), warn: sorted(Uncertified), note: sorted(AddressApproved)},
+		{name: "approved, but no certificates compared", entries: []Entry{stray}, refuse: sorted(AddressUnknown)},
+		{name: "approved on another network", entries: []Entry{stray}, change: func(j *Judge) {
+			k := approved(stray, thiefs)
+			known := k[stray.Pubkey]
+			known.Network = "sepolia"
+			k[stray.Pubkey] = known
+			j.Births = k
+		}, refuse: sorted(AddressUnknown, CertificateDiffers)},
+		{name: "approved by what is no certificate", entries: []Entry{stray}, change: func(j *Judge) {
+			j.Births, j.AllowUncertified = births{stray.Pubkey: {Network: "hoodi", Approved: thiefs}}, true
+		}, refuse: sorted(AddressUnknown), warn: sorted(Uncertified)},
+		{name: "approved, other credentials than certified", entries: []Entry{stray}, change: func(j *Judge) {
+			k := approved(made(t, hoodi, 1, cold, 32*ether), thiefs)
+			j.Births = k
+		}, refuse: sorted(CertificateDiffers), note: sorted(AddressApproved)},
+		{name: "approved, but a placeholder on mainnet", entries: []Entry{placeholder}, change: func(j *Judge) {
+			j.Network, j.Chain, j.Births = network("mainnet"), chain{net: network("mainnet")}, approved(placeholder, burn)
+		}, refuse: sorted(AddressBad), note: sorted(AddressApproved)},
 		{name: "nobody asks the chain", entries: []Entry{a}, change: func(j *Judge) { j.Chain = nil }, warn: sorted(ChainNotAsked)},
 		{name: "no queue, given up", entries: []Entry{a}, change: func(j *Judge) { j.Chain, j.AllowNoQueue = chain{net: hoodi, noPending: true}, true }, warn: sorted(PendingNotSeen)},
 	} {
@@ -220,6 +250,32 @@ func TestJudgeRefusesToGuess(t *testing.T) {
 	if (Verdict{}).OK() || (Verdict{Outcome: Good}).OK() {
 		t.Error("a verdict that nobody made is good")
 	}
+}
+
+// An approval names its row's own fault only, and each address once.
+func TestApprovedFindings(t *testing.T) {
+	stray, other := made(t, hoodi, 1, thief, 32*ether), at(made(t, hoodi, 2, thief, 32*ether), "a.json", 2)
+	third := at(made(t, hoodi, 3, thief, 32*ether), "a.json", 3)
+	j := good()
+	j.Births = merged(approved(stray, thiefs), certified(other), approved(third, thiefs))
+	v, err := j.Verdict(context.Background(), []Entry{stray, other, third})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Findings) != 2 || v.Findings[0].Code != AddressUnknown || v.Findings[0].Row != 2 || v.Findings[0].Pubkey != other.Pubkey {
+		t.Errorf("not the one row that nobody approved: %v", v.Findings)
+	}
+	want := "2 deposits pay to " + thiefs.String() + `, which is in no list: "otto" approved it as "customer-7", in the certificates`
+	if f := v.Findings[len(v.Findings)-1]; f.Code != AddressApproved || f.Row != 0 || f.Message != want {
+		t.Errorf("the approval is not named: %v", f)
+	}
+	// A certificate that does not stand approves nothing.
+	j.Births = failing{fmt.Errorf("%w: its approver is revoked", ErrCertificate)}
+	v, err = j.Verdict(context.Background(), []Entry{stray})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, v, sorted(AddressUnknown, CertificateInvalid), nil, nil)
 }
 
 type failing struct{ err error }

@@ -51,6 +51,14 @@ type Known struct {
 	Network     string
 	Credentials eth.Credentials
 	Deposits    []Planned
+
+	// Approved is the withdrawal address that the certificate carries an
+	// approval for, one that stands by the judging person's own trust file:
+	// this pubkey, and no other, may pay to it although the Judge's Addresses
+	// leave it out. Zero: there is none, or none is needed.
+	Approved   eth.Address
+	ApprovedAs string // the address's name in the approval
+	ApprovedBy string // the approver's name in the trust file
 }
 
 // Planned is one certified deposit.

@@ -34,7 +34,7 @@ On one machine an assignment prevents mistakes; it is not a lock.`,
 			if s.empty() {
 				return usage("for example --unassigned, --order ID or a PUBKEY", "say which validators")
 			}
-			h, err := a.openHome()
+			h, err := a.openHome(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -62,6 +62,7 @@ func (h *home) knownSigner(name string) error {
 
 func (a *app) assign(ctx context.Context, h *home, s *selection, to string, move bool) error {
 	var list []assigned
+	s.foreign = true
 	for c, err := range h.validators(ctx, s) {
 		if err != nil {
 			return err
@@ -90,6 +91,10 @@ func (a *app) assign(ctx context.Context, h *home, s *selection, to string, move
 		return err
 	}
 	for _, order := range outside {
+		if order == record.ImportedOrder {
+			a.say("warning: %s: stop whatever signed with them before, or they are slashed", why[order])
+			continue
+		}
 		a.say("warning: order %s: %s: where its keys are assigned elsewhere, or were handed to other software, is not known here; a key that signs in two places is slashed", order, why[order])
 	}
 	if move && len(list) > 0 {
@@ -98,7 +103,7 @@ func (a *app) assign(ctx context.Context, h *home, s *selection, to string, move
 		}
 	}
 	for _, c := range list {
-		if _, _, err := h.born(ctx, c.Pubkey); err != nil {
+		if err := h.sound(ctx, c.chosen); err != nil {
 			return err
 		}
 		if err := a.assignOne(ctx, h, c, to); err != nil {

@@ -47,7 +47,7 @@ home's bundles/), for when the store is lost.`,
 			if archive != "" {
 				return a.bundleSalvage(cmd.Context(), archive, trust, order, out)
 			}
-			h, err := a.openHome()
+			h, err := a.openHome(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -102,26 +102,26 @@ func (h *home) verifiedReceipt(order record.Order, envelope []byte) (*certificat
 
 // archived reads a validator's record from the store, and refuses it unless
 // the archive holds the same.
-func (h *home) archived(ctx context.Context, order string, index uint32, pubkey eth.Pubkey) (record.Birth, error) {
-	b, _, err := h.born(ctx, pubkey)
+func (h *home) archived(ctx context.Context, order string, index uint32, pubkey eth.Pubkey) (record.Birth, *certificate.Verified, error) {
+	b, v, err := h.born(ctx, pubkey)
 	if err != nil {
-		return b, err
+		return b, nil, err
 	}
 	object, err := record.EncodeBirth(b)
 	if err != nil {
-		return b, err
+		return b, nil, err
 	}
 	copy, err := h.archive.Get(ctx, birth.BirthObject(order, index))
 	if errors.Is(err, record.ErrNotFound) {
-		return b, h.unarchived(ctx, order, index, err)
+		return b, nil, h.unarchived(ctx, order, index, err)
 	}
 	if err != nil {
-		return b, fmt.Errorf("couldn't read index %d from the archive: %w", index, err)
+		return b, nil, fmt.Errorf("couldn't read index %d from the archive: %w", index, err)
 	}
 	if !bytes.Equal(copy, object) {
-		return b, fmt.Errorf("%w: index %d of order %s differs between the store and the archive", birth.ErrTampered, index, order)
+		return b, nil, fmt.Errorf("%w: index %d of order %s differs between the store and the archive", birth.ErrTampered, index, order)
 	}
-	return b, nil
+	return b, v, nil
 }
 
 func (a *app) bundleExport(ctx context.Context, h *home, id, out string) error {
@@ -130,7 +130,8 @@ func (a *app) bundleExport(ctx context.Context, h *home, id, out string) error {
 		return err
 	}
 	err = a.pack(ctx, h.archive, order, receipt, envelope, out, func(v certificate.ReceiptValidator) (record.Birth, error) {
-		return h.archived(ctx, id, v.Index, v.Pubkey)
+		b, _, err := h.archived(ctx, id, v.Index, v.Pubkey)
+		return b, err
 	})
 	if err == nil {
 		err = verifyPacked(out, h.trust)
@@ -328,7 +329,7 @@ all of it against the home's trust file. Importing what is there already changes
 nothing. Assignments and events do not travel: they belong to a home.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.openHome()
+			h, err := a.openHome(cmd.Context())
 			if err != nil {
 				return err
 			}

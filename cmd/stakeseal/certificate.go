@@ -164,10 +164,13 @@ func (c *court) printBirth(place string, v *certificate.Verified) error {
 			Key           string            `json:"certifying_key"`
 			ReleaseJudged bool              `json:"release_judged"`
 			Release       string            `json:"release,omitempty"`
+			Review        certificate.Hash  `json:"release_review,omitzero"`
+			Commit        string            `json:"release_commit,omitempty"`
 			Address       eth.Address       `json:"withdrawal_address"`
 			AddressName   string            `json:"withdrawal_address_name"`
+			Approver      string            `json:"withdrawal_address_approver,omitempty"`
 			Birth         certificate.Birth `json:"birth"`
-		}{"stakeseal/certificate-verdict/v1", place, "verified", v.Key, v.Release != "", v.Release, addressOf(v.Credentials), v.AddressName, v.Birth})
+		}{"stakeseal/certificate-verdict/v1", place, "verified", v.Key, v.Release != "", v.Release, v.Review, v.Commit, addressOf(v.Credentials), v.AddressName, v.Approver, v.Birth})
 	}
 	if c.printed > 1 {
 		fmt.Fprintln(c.out)
@@ -189,9 +192,18 @@ func (c *court) printBirth(place string, v *certificate.Verified) error {
 	t.row("certificate", "verified")
 	t.row("  signed by", v.Key)
 	t.row("  release", release)
+	if v.Commit != "" {
+		t.row("  source", "commit "+v.Commit)
+	}
+	if !v.Review.IsZero() {
+		t.row("  review", v.Review.String())
+	}
 	t.row("network", v.Network)
 	t.row("order, index", fmt.Sprintf("%s, %d (%s)", v.Order, v.Index, v.Path))
 	t.row("withdrawals to", fmt.Sprintf("%v (%s)", addressOf(v.Credentials), v.AddressName))
+	if v.Approver != "" {
+		t.row("  approved by", v.Approver)
+	}
 	t.row("credentials", v.Credentials.String())
 	t.row("deposits of", planText(c.trust.Network, amounts))
 	t.row("sealed to", strings.Join(to, ", "))
@@ -272,7 +284,7 @@ reader needs a trust file of their own: stakeseal certificate verify --trust.`,
 			case receipt && (s.order == "" || len(s.words)+len(s.labels) > 0 || s.signer != "" || s.unassigned):
 				return usage("stakeseal certificate export --receipt --order ID", "--receipt goes with --order and no other selector")
 			}
-			h, err := a.openHome()
+			h, err := a.openHome(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -300,7 +312,7 @@ func (a *app) exportReceipt(ctx context.Context, h *home, order, out string) err
 	bar := a.progress(int64(len(v.Validators)), "verified")
 	defer bar.done()
 	for _, listed := range v.Validators {
-		b, err := h.archived(ctx, order, listed.Index, listed.Pubkey)
+		b, _, err := h.archived(ctx, order, listed.Index, listed.Pubkey)
 		if err != nil {
 			return unsound(listed.Pubkey, err)
 		}

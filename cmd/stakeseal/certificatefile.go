@@ -175,7 +175,12 @@ func (c certified) read(path string, trust *certificate.Trust) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", printable(path), err)
 			}
-			if err := c.add(printable(path), born.Pubkey, knownOf(born)); err != nil {
+			// The bundle's reader has held the record against it already.
+			v, err := trust.VerifyBirth(born.Certificate)
+			if err == nil {
+				err = c.add(printable(path), v.Pubkey, knownOf(v))
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -201,7 +206,7 @@ func (c certified) readFile(path string, trust *certificate.Trust, inFolder bool
 		if err != nil {
 			return err
 		}
-		if err := c.add(s.place, v.Pubkey, knownFrom(v.Birth)); err != nil {
+		if err := c.add(s.place, v.Pubkey, knownOf(v)); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/stakeseal/stakeseal/birth"
 	"github.com/stakeseal/stakeseal/internal/parent"
@@ -33,12 +34,11 @@ const generatorProgram = "stakeseal-generator"
 // with the record ports, and an environment of one fixed variable; no
 // identity, no standard input.
 func (h *home) runGenerator(ctx context.Context, request birth.Request, workers int, born func(record.Birth)) ([]byte, error) {
-	self, err := os.Executable()
+	m, err := h.maker(ctx, time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("couldn't find this program's folder: %w", err)
+		return nil, err
 	}
-	program := filepath.Join(filepath.Dir(self), generatorProgram)
-	if err := checkProgram(program); err != nil {
+	if err := checkProgram(m.program); err != nil {
 		return nil, err
 	}
 	event, err := json.Marshal(request)
@@ -53,7 +53,7 @@ func (h *home) runGenerator(ctx context.Context, request birth.Request, workers 
 
 	words := &tail{max: 64 << 10}
 	// Not ended by the context, but below, when its answer is no longer wanted.
-	child := exec.CommandContext(context.WithoutCancel(ctx), program, "child", strconv.Itoa(workers))
+	child := exec.CommandContext(context.WithoutCancel(ctx), m.program, append([]string{"child", strconv.Itoa(workers)}, m.args...)...)
 	child.Env = []string{"GOTRACEBACK=none"}
 	child.Dir = h.dir
 	child.ExtraFiles = []*os.File{inherited}

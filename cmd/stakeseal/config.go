@@ -17,11 +17,10 @@ func (a *app) configVerb() *cobra.Command {
 		Short: "Show what the maker obeys, what you use, and what a verifier believes",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			h, err := a.openHome()
+			h, err := a.openSettings()
 			if err != nil {
 				return err
 			}
-			defer h.close()
 			return a.configShow(h)
 		},
 	})
@@ -35,7 +34,7 @@ type recipientJSON struct {
 
 func (a *app) configShow(h *home) error {
 	g := h.generator
-	signing, recovery, err := g.SealTo(seal.ParseRecipientFile)
+	signing, recovery, err := g.SealTo(parseRecipient)
 	if err != nil {
 		return err
 	}
@@ -67,6 +66,7 @@ func (a *app) configShow(h *home) error {
 			Keystore  string            `json:"keystore"`
 			Signing   []recipientJSON   `json:"signing"`
 			Recovery  []recipientJSON   `json:"recovery"`
+			Generator string            `json:"generator"`
 			Certifier string            `json:"certifier"`
 			Store     string            `json:"store"`
 			Archive   string            `json:"archive"`
@@ -75,7 +75,7 @@ func (a *app) configShow(h *home) error {
 			Keys      []string          `json:"trusted_keys"`
 			Releases  []string          `json:"trusted_releases"`
 		}{"stakeseal/config/v1", h.dir, g.Network.Name, fmt.Sprintf("%x", g.Digest), addresses, g.MaxPerOrder, g.Keystore,
-			list(signing), list(recovery), g.Certifier.String(), g.Store.String(), g.Archive.String(),
+			list(signing), list(recovery), h.operator.Generator, g.Certifier.String(), g.Store.String(), g.Archive.String(),
 			h.operator.Signers, h.operator.Beacon, keys, releases})
 	}
 	t := newTable(a.out)
@@ -92,6 +92,7 @@ func (a *app) configShow(h *home) error {
 	for _, r := range list(recovery) {
 		t.row("mnemonics to", r.Name+"  "+keyText(r.Key))
 	}
+	t.row("generator", h.operator.Generator)
 	t.row("certifier", g.Certifier.String())
 	t.row("store", g.Store.String())
 	t.row("archive", g.Archive.String())

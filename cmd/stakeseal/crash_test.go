@@ -85,6 +85,18 @@ func TestCrashWithSeedOpen(t *testing.T) {
 	}
 }
 
+// quiet waits until the run's standard error leads to nothing: before that it
+// is still initialising packages, and has no secret yet.
+func (r *running) quiet() {
+	for !r.over() {
+		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/2", r.cmd.Process.Pid))
+		if to == os.DevNull || errors.Is(err, os.ErrPermission) { // not ours to read any more
+			return
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+}
+
 // TestCrashWhileDrilling crashes drills of a larger order at many points, and
 // the generator while it makes keys.
 func TestCrashWhileDrilling(t *testing.T) {
@@ -101,6 +113,7 @@ func TestCrashWhileDrilling(t *testing.T) {
 	const rounds = 12
 	for i := range rounds {
 		run := s.start(drill...)
+		run.quiet()
 		time.Sleep(took * time.Duration(i+1) / (rounds + 2))
 		signal := crashes[i%len(crashes)]
 		if !run.over() {

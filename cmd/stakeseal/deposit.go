@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/deposit"
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/record"
@@ -44,7 +43,8 @@ func (a *app) depositExportVerb() *cobra.Command {
 		Long: `Write deposit_data files for the selected validators into DIR, one for each stage
 of their deposit plan. Every record is compared with its certificate and with
 the archive, and the files are judged as deposit verify would, before anything
-is written.
+is written: an address that trust.yaml leaves out is good only for a pubkey
+whose certificate carries an approval by one of trust.yaml's approvers.
 
 A deposit that was sent twice pays the stake twice. Every deposit given out is
 therefore noted before its file appears, and a second export exits 5 and says
@@ -59,7 +59,7 @@ On mainnet each order needs a recovery drill first.`,
 			if err := f.check(&s); err != nil {
 				return err
 			}
-			h, err := a.openHome()
+			h, err := a.openHome(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -102,7 +102,8 @@ func (f *exportFlags) check(s *selection) error {
 type export struct {
 	found  int // validators that the selectors name
 	births []record.Birth
-	orders []string // of the births, each once
+	known  []deposit.Known // what each one's certificate says, in the same order
+	orders []string        // of the births, each once
 	past   map[eth.Root]exported
 	files  []exportFile
 
@@ -181,13 +182,18 @@ func (a *app) gather(ctx context.Context, h *home, s *selection, f exportFlags) 
 	}
 	bar := a.progress(int64(len(list)), "verified")
 	defer bar.done()
-	for _, c := range list {
-		b, err := h.archived(ctx, c.Order, c.Index, c.Pubkey)
+	x.births, x.known = make([]record.Birth, len(list)), make([]deposit.Known, len(list))
+	err = inParallel(ctx, h.readers(1), numbered(list), func(ctx context.Context, c nth[chosen]) error {
+		b, v, err := h.archived(ctx, c.of.Order, c.of.Index, c.of.Pubkey)
 		if err != nil {
-			return nil, unsound(c.Pubkey, err)
+			return unsound(c.of.Pubkey, err)
 		}
-		x.births = append(x.births, b)
+		x.births[c.at], x.known[c.at] = b, knownOf(v)
 		bar.step()
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	x.orders = nil
 	for _, b := range x.births {
@@ -326,8 +332,8 @@ func (a *app) drilled(ctx context.Context, h *home, x *export, without bool) err
 // judgeOwn judges the files' very bytes, as somebody else would.
 func (a *app) judgeOwn(ctx context.Context, h *home, x *export, allowBad bool) error {
 	known := certified{}
-	for _, b := range x.births {
-		known[b.Pubkey] = knownOf(b)
+	for i, b := range x.births {
+		known[b.Pubkey] = x.known[i]
 	}
 	var entries []deposit.Entry
 	for _, file := range x.files {
@@ -345,6 +351,11 @@ func (a *app) judgeOwn(ctx context.Context, h *home, x *export, allowBad bool) e
 	// Whether the chain was asked is for deposit verify, at the time when the
 	// deposits are sent.
 	v.Findings = slices.DeleteFunc(v.Findings, func(f deposit.Finding) bool { return f.Code == deposit.ChainNotAsked })
+	for _, f := range v.Findings {
+		if f.Code == deposit.AddressApproved { // of the notes the one that says who gets the stake
+			a.say("%s", f)
+		}
+	}
 	a.sayFindings(v.Findings, deposit.Warn)
 	if !v.OK() {
 		return fail(exitRefused, "trust.yaml says what is allowed; nothing was written", "these deposits must not be sent: %d findings refuse them", v.Count(deposit.Refuse))
@@ -410,34 +421,6 @@ func shellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// certified is what verified certificates say of deposits, by pubkey.
-type certified map[eth.Pubkey]deposit.Known
-
-var _ deposit.Births = certified{}
-
-// Deposits implements deposit.Births.
-func (c certified) Deposits(_ context.Context, pubkey eth.Pubkey) (deposit.Known, error) {
-	return c[pubkey], nil
-}
-
-// knownOf is a record, whose certificate says the same, as the judge wants it.
-func knownOf(b record.Birth) deposit.Known {
-	k := deposit.Known{Ours: true, Network: b.Network, Credentials: b.Credentials}
-	for _, d := range b.Deposits {
-		k.Deposits = append(k.Deposits, deposit.Planned(d))
-	}
-	return k
-}
-
-// knownFrom is the same of a verified certificate.
-func knownFrom(b certificate.Birth) deposit.Known {
-	k := deposit.Known{Ours: true, Network: b.Network, Credentials: b.Credentials}
-	for _, d := range b.Deposits {
-		k.Deposits = append(k.Deposits, deposit.Planned{Amount: d.Amount, Signature: d.Signature, MessageRoot: d.MessageRoot, DataRoot: d.DataRoot})
-	}
-	return k
 }
 
 // sayFindings prints the findings of at least a severity, the refusals first.

@@ -67,7 +67,7 @@ func (w *watched) Append(ctx context.Context, e record.Event) error {
 func exportWatched(t *testing.T, home, out string, again bool, hook func(n int, e record.Event, apply func() error) error) error {
 	t.Helper()
 	a := &app{in: strings.NewReader(""), out: io.Discard, err: io.Discard, now: time.Now, homeFlag: home, yes: true}
-	h, err := a.openHome()
+	h, err := a.openHome(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -230,7 +230,7 @@ func (a *app) noteExports(ctx context.Context, h *home, x *export, r *reservatio
 	}
 	byRoot := map[eth.Root]record.Event{}
 	for i, file := range x.files {
-		name := filepath.Base(r.files[i].final)
+		name, digest := filepath.Base(r.files[i].final), file.digest().String() // of the whole file: once
 		for _, e := range file.entries {
 			// Equal stages of a plan are one deposit, given out twice at once.
 			if twin, ok := byRoot[e.DataRoot]; ok {
@@ -240,7 +240,7 @@ func (a *app) noteExports(ctx context.Context, h *home, x *export, r *reservatio
 			event := record.Event{Time: now, Kind: eventExported, Order: order[e.Pubkey], Pubkey: e.Pubkey,
 				Once: eventExported + "/" + e.DataRoot.Hex(),
 				Detail: map[string]string{
-					detailRoot: e.DataRoot.Hex(), detailFile: name, "file_sha256": file.digest().String(),
+					detailRoot: e.DataRoot.Hex(), detailFile: name, "file_sha256": digest,
 					"amount_gwei": fmt.Sprint(uint64(e.Amount)), "stage": fmt.Sprintf("%d of %d", file.stage, file.stages),
 				}}
 			if _, before := x.past[e.DataRoot]; before {
@@ -296,7 +296,11 @@ func (a *app) notNoted(e record.Event, noted int, err error) error {
 	if errors.Is(err, record.ErrExists) {
 		return fail(exitConflict, hint, "nothing was written: another export of %s came first: %w", short(e.Pubkey.String()), err)
 	}
-	return fail(exitInternal, hint, "nothing was written: %w", err)
+	code, why := verdict(err)
+	if why != "" {
+		hint = why + "\n" + hint
+	}
+	return fail(code, hint, "nothing was written: %w", err)
 }
 
 // reservation holds the files of an export under hidden names, each made from

@@ -29,7 +29,7 @@ where a beacon node doesn't show the queue of pending deposits.
 The beacon nodes are those of --beacon, or of home.yaml.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.words = args
-			h, err := a.openHome()
+			h, err := a.openHome(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -81,11 +81,11 @@ func (a *app) depositStatus(ctx context.Context, h *home, s *selection, f chainF
 			}
 		}
 		// The record, not the list's row: it is the one that is certified.
-		b, _, err := h.born(ctx, c.Pubkey)
+		_, v, err := h.born(ctx, c.Pubkey)
 		if err != nil {
 			return unsound(c.Pubkey, err)
 		}
-		known[c.Pubkey] = knownOf(b)
+		known[c.Pubkey] = knownOf(v)
 		list = append(list, c)
 	}
 	if len(list) == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,6 +65,9 @@ its birth certificate (a certificate, a bundle, or a folder of them); a home
 brings its own. Without any of these flags the home of --network is used, if
 there is one. Nothing is ever taken from the files that are judged.
 
+An address that the trust file leaves out is accepted for a pubkey whose own
+certificate carries an approval of it by one of the trust file's approvers.
+
 With --beacon the chain is asked as well, which shows a pubkey that somebody
 else deposited to first. Several nodes must agree.
 
@@ -90,6 +94,7 @@ disagree, 2 a file can't be read as deposit data.`,
 type yardstick struct {
 	network   eth.Network
 	addresses map[string]eth.Address // nil: any
+	approved  []eth.Address          // with --withdrawal-address: those beyond the trust file that it names
 	trust     *certificate.Trust     // nil: only flags
 	home      *home                  // nil: none
 }
@@ -104,12 +109,12 @@ func (a *app) depositVerify(ctx context.Context, paths []string, f verifyFlags) 
 	if err := f.check(a); err != nil {
 		return err
 	}
-	y, err := a.yardstick(f)
+	y, err := a.yardstick(ctx, f)
 	if err != nil {
 		return err
 	}
 	defer y.close()
-	j := deposit.Judge{Network: y.network, Addresses: y.addresses, AnyAddress: y.addresses == nil,
+	j := deposit.Judge{Network: y.network, Addresses: y.addresses, AnyAddress: f.any,
 		AllowBLS: f.allowBLS, AllowBad: f.allowBad, AllowUncertified: f.allowUncertified,
 		AllowNoQueue: f.allowNoQueue}
 	if f.plan != "" {
@@ -126,6 +131,9 @@ func (a *app) depositVerify(ctx context.Context, paths []string, f verifyFlags) 
 		return err
 	}
 	j.Births = births
+	if births != nil && len(f.addresses) > 0 {
+		j.Births = narrowed{births, y.approved}
+	}
 	if chain, err := a.chain(y.network, y.home, f.chain); err != nil {
 		return err
 	} else if chain != nil {
@@ -152,7 +160,7 @@ func (f *verifyFlags) check(a *app) error {
 
 // yardstick puts together what the flags name. A home is used if it is named,
 // or if nothing else says who may withdraw; and then it is said.
-func (a *app) yardstick(f verifyFlags) (*yardstick, error) {
+func (a *app) yardstick(ctx context.Context, f verifyFlags) (*yardstick, error) {
 	y := &yardstick{}
 	switch {
 	case f.trust != "":
@@ -168,7 +176,7 @@ func (a *app) yardstick(f verifyFlags) (*yardstick, error) {
 		if err := a.haveHome(); err != nil {
 			return nil, err
 		}
-		h, err := a.openHome()
+		h, err := a.openHome(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -184,7 +192,7 @@ func (a *app) yardstick(f verifyFlags) (*yardstick, error) {
 	if len(f.addresses) == 0 {
 		return y, nil
 	}
-	addresses, err := y.narrow(f.addresses)
+	addresses, err := y.narrow(f.addresses, y.home != nil || len(f.certificates) > 0)
 	if err != nil {
 		y.close()
 		return nil, err
@@ -216,8 +224,9 @@ func (a *app) haveHome() error {
 }
 
 // narrow reads --withdrawal-address. Beside a trust file or a home it can
-// only choose among the addresses there.
-func (y *yardstick) narrow(texts []string) (map[string]eth.Address, error) {
+// only choose: among the addresses there, and among those that certificates
+// show to be approved, if any are compared.
+func (y *yardstick) narrow(texts []string, compared bool) (map[string]eth.Address, error) {
 	out := map[string]eth.Address{}
 	for i, text := range texts {
 		if address, ok := y.addresses[text]; ok {
@@ -235,16 +244,18 @@ func (y *yardstick) narrow(texts []string) (map[string]eth.Address, error) {
 		if _, twice := out[name]; twice {
 			return nil, usage("", "--withdrawal-address: the name %q occurs twice", name)
 		}
-		out[name] = address
-		if y.trust != nil {
-			known := false
-			for _, a := range y.addresses {
-				known = known || a == address
-			}
-			if !known {
-				return nil, usage("an address is added to the trust file by whoever keeps it", "--withdrawal-address %v is not in the trust file", address)
-			}
+		if y.trust == nil || slices.Contains(slices.Collect(maps.Values(y.addresses)), address) {
+			out[name] = address
+			continue
 		}
+		if len(y.trust.Approvers) == 0 || !compared {
+			hint := "an address is added to the trust file by whoever keeps it"
+			if len(y.trust.Approvers) > 0 {
+				hint += "; one that was approved stands in the certificates: name them with --certificates"
+			}
+			return nil, usage(hint, "--withdrawal-address %v is not in the trust file", address)
+		}
+		y.approved = append(y.approved, address)
 	}
 	return out, nil
 }
@@ -309,7 +320,11 @@ func (a *app) births(y *yardstick, paths []string) (deposit.Births, []deposit.Fi
 			return recorded{y.home}, nil, nil
 		}
 		if y.trust != nil {
-			a.say("no birth certificate is compared: --certificates names them")
+			none := "no birth certificate is compared: --certificates names them"
+			if len(y.trust.Approvers) > 0 {
+				none += "; without them no approved address counts"
+			}
+			a.say("%s", none)
 		}
 		return nil, nil, nil
 	}
@@ -342,25 +357,6 @@ func meaning(err error) (code int, hint string) {
 	return classify(err)
 }
 
-// recorded is the certificates of a home's records.
-type recorded struct{ *home }
-
-// Deposits implements deposit.Births.
-func (r recorded) Deposits(ctx context.Context, pubkey eth.Pubkey) (deposit.Known, error) {
-	b, _, err := r.born(ctx, pubkey)
-	if errors.Is(err, record.ErrNotFound) {
-		return deposit.Known{}, nil
-	}
-	if err != nil {
-		err = unsound(pubkey, err)
-		if code, _ := meaning(err); code == exitRefused {
-			err = fmt.Errorf("%w: %w", deposit.ErrCertificate, err)
-		}
-		return deposit.Known{}, err
-	}
-	return knownOf(b), nil
-}
-
 // unsound gives the exit code of a record of our own that cannot be verified.
 // A certificate in our store that cannot even be read, or a copy that the
 // archive lost, is no bad input: somebody changed it.
@@ -369,18 +365,6 @@ func unsound(pubkey eth.Pubkey, err error) error {
 		return fail(exitRefused, "do not deposit; compare with the bundles and another copy", "%v is not as it was made: %w", pubkey, err)
 	}
 	return err
-}
-
-// either looks in the first, then in the second.
-type either struct{ first, second deposit.Births }
-
-// Deposits implements deposit.Births.
-func (e either) Deposits(ctx context.Context, pubkey eth.Pubkey) (deposit.Known, error) {
-	known, err := e.first.Deposits(ctx, pubkey)
-	if err != nil || known.Ours {
-		return known, err
-	}
-	return e.second.Deposits(ctx, pubkey)
 }
 
 // chain is the beacon nodes that flags or the home name; nil if there are

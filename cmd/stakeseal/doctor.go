@@ -4,31 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/stakeseal/stakeseal/birth"
-	"github.com/stakeseal/stakeseal/internal/build"
-	"github.com/stakeseal/stakeseal/internal/keyfile"
-	"github.com/stakeseal/stakeseal/record"
-	"github.com/stakeseal/stakeseal/seal"
+	"github.com/stakeseal/stakeseal/internal/aws/session"
 )
 
 // finding is one line of the doctor's report.
 type finding struct {
 	Schema string `json:"schema"`
 	Check  string `json:"check"`
-	State  string `json:"state"` // ok, warning or wrong
+	State  string `json:"state"` // ok, warning, wrong, changed or unseen
 	Says   string `json:"says"`
+	Gains  string `json:"gains,omitempty"` // what whoever made the change gains
 	Hint   string `json:"hint,omitempty"`
 }
 
-type report struct{ findings []finding }
+type report struct {
+	findings []finding
+	lacks    []string // what the caller has no right to on AWS, so that something was not looked at
+	failed   error    // the first failure of a service that kept something from being looked at
+}
 
 func (r *report) ok(check, format string, args ...any) {
 	r.add(check, "ok", "", format, args...)
@@ -40,43 +36,96 @@ func (r *report) wrong(check, hint, format string, args ...any) {
 	r.add(check, "wrong", hint, format, args...)
 }
 func (r *report) add(check, state, hint, format string, args ...any) {
-	r.findings = append(r.findings, finding{"stakeseal/finding/v1", check, state, fmt.Sprintf(format, args...), hint})
+	r.findings = append(r.findings, finding{Schema: "stakeseal/finding/v1", Check: check, State: state, Says: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// unseen adds that something could not be looked at, if err is AWS's refusal
+// or failure; any other err is the caller's.
+func (r *report) unseen(check string, err error) bool {
+	switch {
+	case errors.Is(err, session.ErrDenied):
+		var fault *session.Fault
+		action := "a right"
+		if errors.As(err, &fault) {
+			action = fault.Operation
+		}
+		r.lacks = append(r.lacks, action)
+	case errors.Is(err, session.ErrRemote):
+		if r.failed == nil {
+			r.failed = err
+		}
+	default:
+		return false
+	}
+	r.add(check, "unseen", "", "not checked: %v", err)
+	return true
+}
+
+// diagnosis is what a run of the doctor was asked for.
+type diagnosis struct {
+	quick bool
+	known []string
+	try   bool
 }
 
 func (a *app) doctorVerb() *cobra.Command {
-	var quick bool
+	var d diagnosis
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look at the whole home and say what is not as it should be",
 		Long: `Look at settings, keys, permissions, the store and the archive, and compare every
 record with its certificate, with the archive's copy and with the order's
-receipt. Exit code 3 when something is wrong.`,
+receipt.
+
+On AWS look at the living installation too: code signing, what can be called and
+by whom, the release in force against the trust file, keys and who may open with
+them, tables, buckets, trail and alarms, every role and policy against this
+release's templates, and who else in the account could change any of it. It
+changes nothing. What this caller may not look at is said, and is never a yes.
+
+Exit code 3 when something is wrong or no longer as promised, 4 when a service
+failed, 6 when this caller may not see all.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.openHome()
+			h, err := a.openHome(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer h.close()
-			return a.doctor(cmd.Context(), h, quick)
+			return a.doctor(cmd.Context(), h, d)
 		},
 	}
-	cmd.Flags().BoolVar(&quick, "quick", false, "leave the records out")
+	f := cmd.Flags()
+	f.BoolVar(&d.quick, "quick", false, "leave the records out")
+	f.StringArrayVar(&d.known, "known-administrator", nil, "on AWS: you know and watch the principal `ARN`, which has power over the installation and is none of its roles; repeat")
+	f.BoolVar(&d.try, "try-opening", false, "on AWS: have KMS itself say, by dry runs, whether you may open; where you may not, this rings the alarm for refused openings")
 	return cmd
 }
 
-func (a *app) doctor(ctx context.Context, h *home, quick bool) error {
+func (a *app) doctor(ctx context.Context, h *home, d diagnosis) error {
 	var r report
-	a.examineMachine(ctx, &r)
-	h.examineSettings(&r)
+	a.examineMachine(ctx, h, &r)
+	a.examineSettings(ctx, h, &r)
 	if err := h.examineFiles(&r); err != nil {
 		return err
 	}
-	if !quick {
-		if err := a.examineRecords(ctx, h, &r); err != nil {
+	if h.cloud != nil {
+		if err := a.examineCloud(ctx, h, &r, d); err != nil {
+			return err
+		}
+	} else if d.try || d.known != nil {
+		return usage("leave the flag out", "--try-opening and --known-administrator are for homes on AWS, and this one is not")
+	}
+	if !d.quick {
+		if err := a.examineRecords(ctx, h, &r); err != nil && !r.unseen("records", err) {
 			return err
 		}
 	}
+	return a.tell(&r)
+}
+
+// tell prints a report and makes its exit code.
+func (a *app) tell(r *report) error {
 	count := map[string]int{}
 	t := newTable(a.out, "CHECK", "STATE", "")
 	for _, f := range r.findings {
@@ -87,232 +136,61 @@ func (a *app) doctor(ctx context.Context, h *home, quick bool) error {
 			}
 			continue
 		}
-		t.row(f.Check, f.State, f.Says)
+		state := f.State
+		switch state {
+		case "changed":
+			state = "CHANGED"
+		case "unseen":
+			state = "cannot see"
+		}
+		t.row(f.Check, state, f.Says)
 	}
 	if !a.json {
 		if err := t.flush(); err != nil {
 			return err
 		}
+		said := map[finding]bool{}
 		for _, f := range r.findings {
+			words := finding{Check: f.Check, Gains: f.Gains, Hint: f.Hint}
+			if said[words] {
+				continue
+			}
+			said[words] = true
+			if f.Gains != "" {
+				a.say("%s: gained by it: %s", f.Check, f.Gains)
+			}
 			if f.Hint != "" {
 				a.say("hint: %s: %s", f.Check, f.Hint)
 			}
 		}
 	}
-	if n := count["wrong"]; n > 0 {
-		return fail(exitRefused, "", "%d of %d checks found something wrong", n, len(r.findings))
+	all := len(r.findings)
+	switch wrong := count["wrong"] + count["changed"]; {
+	case wrong > 0:
+		return fail(exitRefused, "", "%d of %d checks found something wrong", wrong, all)
+	case r.failed != nil:
+		return fail(exitRemote, "try again", "%d of %d checks could not be made: %w", count["unseen"], all, r.failed)
+	case len(r.lacks) > 0:
+		return fail(exitDenied, "the auditor's role sees all of it: AWS_PROFILE=NAME chooses another profile",
+			"%d of %d checks could not be made, for want of %s; the others found nothing wrong", count["unseen"], all, few(r.lacks))
+	case count["unseen"] > 0:
+		return fail(exitRemote, "use the program of the release that is deployed", "%d of %d checks could not be made; the others found nothing wrong", count["unseen"], all)
 	}
-	a.say("%d checks, %d warnings, nothing wrong", len(r.findings), count["warning"])
+	a.say("%d checks, %d warnings, nothing wrong", all, count["warning"])
 	return nil
 }
 
-func (a *app) examineMachine(ctx context.Context, r *report) {
-	if err := build.CheckClock(a.now()); err != nil {
-		r.wrong("clock", "set it: its time is written into every certificate", "%v", err)
-	} else {
-		r.ok("clock", "not before this program's date")
-	}
-	self, err := os.Executable()
-	if err != nil {
-		r.wrong("generator", "", "couldn't find this program's folder: %v", err)
-		return
-	}
-	program := filepath.Join(filepath.Dir(self), generatorProgram)
-	version := exec.CommandContext(ctx, program, "--version")
-	version.Env = []string{"GOTRACEBACK=none"}
-	out, err := version.Output()
-	want := strings.TrimSpace("stakeseal-generator " + build.Version + " " + build.Commit())
-	switch {
-	case err != nil:
-		r.wrong("generator", "install both programs into one folder", "couldn't run %s: %v", program, err)
-	case strings.TrimSpace(string(out)) != want:
-		r.wrong("generator", "install both programs from one release", "%s says %q, this is %q", program, strings.TrimSpace(string(out)), want)
-	default:
-		r.ok("generator", "%s", program)
-	}
-}
-
-func (h *home) examineSettings(r *report) {
-	g := h.generator
-	signing, recovery, err := g.SealTo(seal.ParseRecipientFile)
-	if err != nil {
-		r.wrong("recipients", "", "%v", err)
-	} else {
-		r.ok("recipients", "%d for signing keys, %d for mnemonics", len(signing.Names()), len(recovery.Names()))
-	}
-	if len(g.Recovery) < 2 {
-		hint := "losing that one identity loses every mnemonic made from now on"
-		if g.Network.Mainnet {
-			r.wrong("recovery", hint, "one recovery recipient")
-		} else {
-			r.warn("recovery", hint, "one recovery recipient")
+// few shows the beginning of a list.
+func few(list []string) string {
+	text := ""
+	for i, s := range list {
+		if i == 5 {
+			return fmt.Sprintf("%s and %d more", text, len(list)-i)
 		}
-	}
-	for name, address := range g.Addresses {
-		if why, bad := knownBad(g.Network, address); bad {
-			r.warn("addresses", "", "%s = %v: %s", name, address, why)
+		if i > 0 {
+			text += ", "
 		}
-		trusted := false
-		for _, t := range h.trust.Addresses {
-			trusted = trusted || t == address
-		}
-		if !trusted {
-			r.wrong("addresses", "what is made for it will not verify: add it to "+trustFile+" if it is meant", "%s = %v is allowed to the maker and not in %s", name, address, trustFile)
-		}
+		text += s
 	}
-	if g.Certifier.Scheme != "file" {
-		r.wrong("certifier", "use file:NAME", "%q is of a kind that this program does not know", g.Certifier)
-		return
-	}
-	signer, err := keyfile.Open(h.path(g.Certifier.Rest))
-	if err != nil {
-		r.wrong("certifier", "", "%v", err)
-		return
-	}
-	defer signer.Wipe()
-	for _, k := range h.trust.Keys {
-		if k.Key.Equal(signer.Public()) {
-			if k.Revoked {
-				r.wrong("certifier", "nothing that it signs will verify", "key %s is revoked in %s", k.Name, trustFile)
-			} else {
-				r.ok("certifier", "%s, trusted as %s", signer.Public().ID()[:16], k.Name)
-			}
-			return
-		}
-	}
-	r.wrong("certifier", "add it there if it is yours: what it signs does not verify", "key %s is not in %s", signer.Public(), trustFile)
-}
-
-func (h *home) examineFiles(r *report) error {
-	found, err := h.identitiesInside()
-	if err != nil {
-		return err
-	}
-	for _, path := range found {
-		r.wrong("identities", "move it to where it belongs, away from what it opens", "an identity lies in the home: %s", path)
-	}
-	if len(found) == 0 {
-		r.ok("identities", "none in the home")
-	}
-	var open []string
-	err = filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if info.Mode().Perm()&0o022 != 0 || (path == h.dir && info.Mode().Perm()&0o077 != 0) {
-			open = append(open, path)
-		}
-		if d.IsDir() && path == h.path(h.generator.Archive.Rest) {
-			return fs.SkipDir
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("couldn't look at the home: %w", err)
-	}
-	if len(open) > 0 {
-		r.wrong("permissions", "chmod go-rwx", "others may read the home or write in it: %s", strings.Join(open, ", "))
-	} else {
-		r.ok("permissions", "only their owner writes")
-	}
-	return nil
-}
-
-// verifier is a store that can examine itself.
-type verifier interface{ Verify(context.Context) error }
-
-func (a *app) examineRecords(ctx context.Context, h *home, r *report) error {
-	if s, ok := h.records.(verifier); ok {
-		if err := s.Verify(ctx); err != nil {
-			r.wrong("store", "keep the file; bundles and another copy have what it had", "%v", err)
-		} else {
-			r.ok("store", "%s is whole", h.generator.Store)
-		}
-	}
-	var orders []record.Order
-	for o, err := range h.records.Orders(ctx) {
-		if err != nil {
-			return err
-		}
-		orders = append(orders, o)
-	}
-	for _, o := range orders {
-		if err := a.examineOrder(ctx, h, r, o); err != nil {
-			return err
-		}
-	}
-	if len(orders) == 0 {
-		r.ok("orders", "none yet")
-	}
-	return nil
-}
-
-// examineOrder compares all that there is of an order: store, archive,
-// certificates and receipt, as a drill does before it opens anything.
-func (a *app) examineOrder(ctx context.Context, h *home, r *report, o record.Order) error {
-	check := "order " + o.ID
-	resume := "stakeseal generate" + a.homeWords(h) + " --resume " + o.ID
-	const tampered = "do not deposit to it; compare with the bundles and another copy"
-	if o.Settings != record.Digest(h.generator.Digest) {
-		r.warn(check, "it cannot be resumed under these settings; what it has stands", "placed under other settings")
-	}
-	s, err := h.sealedOrder(ctx, o.ID)
-	if err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
-		r.wrong(check, tampered, "%v", err)
-		return nil
-	}
-	bad, cutShort := 0, 0
-	bar := a.progress(int64(s.count), "checked")
-	defer bar.done()
-	for job, err := range s.births {
-		if err != nil {
-			return err
-		}
-		b, v, err := job(ctx)
-		if err == nil {
-			err = s.covers(b, v)
-		}
-		bar.step()
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return err
-		case errors.Is(err, errCutShort):
-			cutShort++
-		default:
-			if bad++; bad <= 5 {
-				r.wrong(check, tampered, "%v", err)
-			}
-		}
-	}
-	if bad > 5 {
-		r.wrong(check, "", "and %d more", bad-5)
-	}
-	_, err = h.archive.Get(ctx, birth.ReceiptObject(o.ID, 0, o.Count))
-	unfinished := errors.Is(err, record.ErrNotFound)
-	switch {
-	case err != nil && !unfinished:
-		return err
-	case s.count < int(o.Count) || cutShort > 0:
-		r.warn(check, resume, "%d of %d validators made and archived", s.count-cutShort, o.Count)
-	case unfinished:
-		r.warn(check, resume+" writes it", "%d validators made, and no receipt", o.Count)
-	case bad == 0:
-		r.ok(check, "%d validators: records, certificates, archive and receipt agree", o.Count)
-	}
-	drilled, err := h.drilled(ctx, o.ID)
-	if err != nil {
-		return err
-	}
-	if !drilled {
-		r.warn(check, "stakeseal recovery drill"+a.homeWords(h)+" --order "+o.ID+" --identity FILE", "recovery of all that it has was never drilled")
-	}
-	return nil
+	return text
 }

@@ -14,6 +14,10 @@ import (
 	"github.com/stakeseal/stakeseal/check"
 	"github.com/stakeseal/stakeseal/deposit"
 	"github.com/stakeseal/stakeseal/eth/keystore"
+	"github.com/stakeseal/stakeseal/internal/aws/arn"
+	"github.com/stakeseal/stakeseal/internal/aws/awskmsopen"
+	"github.com/stakeseal/stakeseal/internal/aws/ops"
+	"github.com/stakeseal/stakeseal/internal/aws/session"
 	"github.com/stakeseal/stakeseal/internal/beacon"
 	"github.com/stakeseal/stakeseal/internal/build"
 	"github.com/stakeseal/stakeseal/internal/config"
@@ -80,6 +84,9 @@ func (a *app) fail(ctx context.Context, err error, verb string) int {
 	return f.code
 }
 
+// signIn is what to do about credentials that are missing or have ended.
+const signIn = "sign in (aws sso login), or choose a profile that you are signed in with: AWS_PROFILE=NAME; aws sts get-caller-identity shows who you are"
+
 // classify gives the exit code and hint of errors that come from below,
 // first match first.
 func classify(err error) (int, string) {
@@ -94,8 +101,13 @@ func classify(err error) (int, string) {
 			return exitRefused, "do not deposit to this order; keep the home as it is and compare with the bundles and another copy"
 		case "init":
 			return exitUsage, "stakeseal doctor looks at every setting"
+		case "denied":
+			return exitDenied, "the function's role lacks a right that the templates give it: stakeseal doctor compares them"
 		}
 		return exitInternal, ""
+	}
+	if fault, ok := errors.AsType[*session.Fault](err); ok && signedOut[fault.Code] && errors.Is(err, session.ErrDenied) {
+		return exitDenied, signIn
 	}
 	for _, known := range []struct {
 		is   error
@@ -104,6 +116,9 @@ func classify(err error) (int, string) {
 	}{
 		{context.Canceled, exitInterrupted, ""},
 		{errUnprinted, exitInternal, "what the command does was done; only its report could not be printed: look with stakeseal list, orders or show"},
+		// Before what a call that failed for them would say.
+		{ops.ErrAccount, exitDenied, "choose the profile of that account: AWS_PROFILE=NAME (aws configure list-profiles)"},
+		{session.ErrCredentials, exitUsage, signIn},
 		{build.ErrClock, exitUsage, "set the clock: its time is written into every certificate"},
 		{birth.ErrOrder, exitUsage, "generator.yaml in the home says what is allowed; stakeseal config show prints it"},
 		{birth.ErrTampered, exitRefused, "do not deposit; compare with the bundles and another copy"},
@@ -112,6 +127,8 @@ func classify(err error) (int, string) {
 		{unseal.ErrBinding, exitRefused, "a sealed secret stands where another belongs: compare with the bundles and another copy"},
 		{unseal.ErrDamaged, exitRefused, "compare with the bundles and another copy"},
 		{unseal.ErrBody, exitRefused, "who sealed it was faulty or malicious: use another copy or another recovery, and do not deposit"},
+		{awskmsopen.ErrContext, exitRefused, "KMS says that it was sealed as something else, or was changed since: compare with the bundles and another copy"},
+		{awskmsopen.ErrStanza, exitRefused, "it was not sealed by stakeseal, or changed since: compare with the bundles and another copy"},
 		{identity.ErrPermissions, exitUsage, "an identity file is its owner's only, mode 600"},
 		{identity.ErrPassphrase, exitDenied, "type the passphrase that the identity file was encrypted with"},
 		{identity.ErrPlugin, exitUsage, "name the program with --plugin /usr/bin/age-plugin-NAME"},
@@ -146,6 +163,11 @@ func classify(err error) (int, string) {
 		{record.ErrNotFound, exitUsage, "stakeseal orders and stakeseal list show what there is"},
 		{record.ErrCorrupt, exitRefused, "compare with the bundles and another copy"},
 		{record.ErrFormat, exitRefused, "compare with the bundles and another copy"},
+		{session.ErrDenied, exitDenied, "aws sts get-caller-identity shows who you are; docs/aws.md says which role each command is for"},
+		{session.ErrRemote, exitRemote, "try again; what was done stays done, and nothing is done twice"},
+		{ops.ErrStack, exitRefused, "compare the stack with its template in infra; its outputs are as the template wrote them, and nothing was changed by hand"},
+		{ops.ErrNoStack, exitUsage, "is the region right, and the profile (AWS_PROFILE)?"},
+		{arn.ErrARN, exitUsage, "copy the ARN from the stack's outputs"},
 		{fs.ErrPermission, exitUsage, "check the file's owner and mode"},
 		{fs.ErrNotExist, exitUsage, "check the name, and the folder you are in"},
 		{syscall.EISDIR, exitUsage, "name a file, not a folder"},

@@ -13,11 +13,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/spf13/cobra"
 
 	"github.com/stakeseal/stakeseal/birth"
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/internal/aws/awskms"
+	"github.com/stakeseal/stakeseal/internal/aws/session"
 	"github.com/stakeseal/stakeseal/internal/build"
 	"github.com/stakeseal/stakeseal/internal/keyfile"
 	"github.com/stakeseal/stakeseal/record"
@@ -38,6 +41,7 @@ type generateFlags struct {
 	identityOK  bool
 	anyAddress  bool
 	oneRecovery bool
+	approval    string
 }
 
 func (a *app) generateVerb() *cobra.Command {
@@ -46,7 +50,9 @@ func (a *app) generateVerb() *cobra.Command {
 		Use:   "generate --count N",
 		Short: "Place an order and make its validators",
 		Long: `Place an order for N validators and make them: each key is made in a child process
-that shows it to nobody, checked, sealed, certified, recorded and archived.
+that shows it to nobody, checked, sealed, certified, recorded and archived. With
+generator: lambda:ARN in home.yaml the released function makes them; a large
+order is then run as ranges, --workers of them at once.
 
 The order's id is printed before the first key is made. Running the same order
 again, after a crash or by mistake, gives the same validators: --resume ID
@@ -64,17 +70,18 @@ continues an order as it was placed.`,
 	flags.StringVar(&f.keystore, "keystore", "", "the `KIND` of keystore made at birth: pbkdf2, scrypt or none (default: the settings')")
 	flags.StringArrayVar(&f.labels, "label", nil, "a note kept with the order, `KEY=VALUE`; repeat for several")
 	flags.StringVar(&f.assign, "assign", "", "assign every validator to this `SIGNER`")
-	flags.IntVar(&f.workers, "workers", runtime.NumCPU(), "make `N` at once; with scrypt each takes 256 MiB")
+	flags.IntVar(&f.workers, "workers", runtime.NumCPU(), "make `N` at once; with scrypt each takes 256 MiB. On Lambda: run N invocations at once (default 8; a new AWS account may run 10)")
 	flags.BoolVar(&f.anyAddress, "allow-known-bad-address", false, "pay to an address that nobody is known to control: what is paid there may be lost")
 	flags.BoolVar(&f.oneRecovery, "one-recovery-recipient", false, "make keys on mainnet with a single recovery recipient: losing that identity loses every mnemonic")
+	flags.StringVar(&f.approval, "approval", "", "the approval `FILE` of a withdrawal address that the settings do not name (stakeseal address approve)")
 	flags.BoolVar(&f.identityOK, "allow-identity-in-home", false, "make keys on mainnet although the home holds an identity that opens them")
 	return cmd
 }
 
 func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 	ctx := cmd.Context()
-	if f.workers < 1 || f.workers > 1024 {
-		return usage("", "--workers is %d: use 1 to 1024", f.workers)
+	if err := checkWorkers(f.workers); err != nil {
+		return err
 	}
 	if f.resume != "" {
 		for _, flag := range []string{"count", "order", "withdrawal-address", "compounding", "plan", "keystore", "label"} {
@@ -86,7 +93,7 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 	if err := build.CheckClock(a.now()); err != nil {
 		return err
 	}
-	h, err := a.openHome()
+	h, err := a.openHome(ctx)
 	if err != nil {
 		return err
 	}
@@ -96,7 +103,9 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 	}
 	var request birth.Request
 	if f.resume != "" {
-		request, err = h.placed(ctx, f.resume)
+		if request, err = h.placed(ctx, f.resume); err == nil {
+			request.Approval, err = readApproval(f.approval)
+		}
 	} else {
 		request, err = h.request(f)
 	}
@@ -108,8 +117,11 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 			return err
 		}
 	}
-	if err := h.ready(request, f); err != nil {
+	if err := h.ready(ctx, a, request, f); err != nil {
 		return err
+	}
+	if h.cloud != nil && !cmd.Flags().Changed("workers") {
+		f.workers = cloudWorkers
 	}
 	// An order is continued under the settings that it was confirmed with, by
 	// their digest: what it makes is shown again, and not asked for again.
@@ -120,18 +132,19 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 	a.say("order %s: %d validators; to continue it after an interruption: %s", request.Order, request.Count, again)
 	bar := a.progress(int64(request.Count), "made")
 	started := a.now()
-	receipt, err := h.runGenerator(ctx, request, f.workers, func(record.Birth) { bar.step() })
+	var receipt []byte
+	if h.cloud != nil {
+		receipt, err = a.runCloud(ctx, h, request, f.workers, bar)
+	} else {
+		receipt, err = h.runGenerator(ctx, request, f.workers, func(record.Birth) { bar.step() })
+	}
 	bar.done()
 	if err != nil {
 		return h.unfinished(ctx, request.Order, again, err)
 	}
-	verified, err := h.trust.VerifyReceipt(receipt)
+	verified, err := confirmedReceipt(h.trust, request, receipt, 0, request.Count)
 	if err != nil {
-		return fmt.Errorf("the generator's receipt is not what trust.yaml accepts: %w", err)
-	}
-	// What was confirmed is what must have been used.
-	if verified.SettingsDigest != certificate.Hash(h.generator.Digest) || verified.Receipt.Order != request.Order || verified.Count != request.Count {
-		return fmt.Errorf("%w: the receipt is of other settings or another order than were confirmed", birth.ErrTampered)
+		return err
 	}
 	if f.assign != "" {
 		if err := a.assignAll(ctx, h, verified.Receipt, f.assign); err != nil {
@@ -146,10 +159,13 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 func (h *home) unfinished(ctx context.Context, order, again string, err error) error {
 	code, hint := verdict(err)
 	interrupted := ctx.Err() != nil && (code == exitInternal || code == exitInterrupted)
-	if !interrupted && code != exitInternal {
+	if !interrupted && code != exitInternal && code != exitRemote {
 		return err
 	}
 	goOn := again + " continues; what was made is kept"
+	if h.cloud != nil && interrupted {
+		goOn = "what runs on Lambda at this moment goes on to its end\n" + goOn
+	}
 	if _, e := h.records.Order(context.WithoutCancel(ctx), order); errors.Is(e, record.ErrNotFound) {
 		goOn = "nothing was made; run the command again"
 	}
@@ -159,20 +175,17 @@ func (h *home) unfinished(ctx context.Context, order, again string, err error) e
 	if hint != "" {
 		goOn = hint + "\n" + goOn
 	}
-	return fail(exitInternal, goOn, "%w", err)
+	return fail(code, goOn, "%w", err)
 }
 
 // ready refuses, before any key exists, what would make keys that the home's
 // own trust file does not accept, or that mainnet's defaults do not allow.
-func (h *home) ready(q birth.Request, f generateFlags) error {
+func (h *home) ready(ctx context.Context, a *app, q birth.Request, f generateFlags) error {
 	g := h.generator
-	if g.Certifier.Scheme == "file" { // the generator refuses any other
-		signer, err := keyfile.Open(h.path(g.Certifier.Rest))
-		if err != nil {
-			return err
-		}
-		defer signer.Wipe()
-		i := slices.IndexFunc(h.trust.Keys, func(k certificate.TrustedKey) bool { return k.Key.Equal(signer.Public()) })
+	if key, ok, err := h.publicCertifier(ctx, a); err != nil {
+		return err
+	} else if ok {
+		i := slices.IndexFunc(h.trust.Keys, func(k certificate.TrustedKey) bool { return k.Key.Equal(key) })
 		if i < 0 {
 			return usage("if the key is yours, add it to "+trustFile, "%s does not name the certifying key: what it certifies would not verify", trustFile)
 		}
@@ -181,8 +194,12 @@ func (h *home) ready(q birth.Request, f generateFlags) error {
 		}
 	}
 	trusted := slices.Contains(slices.Collect(maps.Values(h.trust.Addresses)), q.WithdrawalAddress)
-	if !trusted {
-		return usage("if it is meant, add it there by hand: what is made for it would not verify", "the withdrawal address %v is not in %s", q.WithdrawalAddress, trustFile)
+	if !trusted && q.Approval != "" {
+		if err := h.approved(q.WithdrawalAddress, q.Approval, a.now()); err != nil {
+			return err
+		}
+	} else if !trusted {
+		return usage("if it is meant, add it there by hand, or give its approval with --approval, to --resume too: what is made for it would not verify", "the withdrawal address %v is not in %s", q.WithdrawalAddress, trustFile)
 	}
 	if why, bad := knownBad(g.Network, q.WithdrawalAddress); bad && !f.anyAddress && g.Network.Mainnet {
 		return usage("--allow-known-bad-address takes it all the same", "the withdrawal address %v: %s", q.WithdrawalAddress, why)
@@ -191,6 +208,29 @@ func (h *home) ready(q birth.Request, f generateFlags) error {
 		return usage("name a second one under seal_to; --one-recovery-recipient does without", "%s needs two recovery recipients: one lost identity must not lose every mnemonic", g.Network.Name)
 	}
 	return nil
+}
+
+// publicCertifier is the public half of the key that will certify; false where
+// this caller may not ask for it: then the receipt shows it.
+func (h *home) publicCertifier(ctx context.Context, a *app) (certificate.PublicKey, bool, error) {
+	g := h.generator
+	if h.cloud == nil { // the settings name a file, or were refused
+		signer, err := keyfile.Open(h.path(g.Certifier.Rest))
+		if err != nil {
+			return certificate.PublicKey{}, false, err
+		}
+		defer signer.Wipe()
+		return signer.Public(), true, nil
+	}
+	c, err := awskms.NewCertifier(ctx, kms.NewFromConfig(h.cloud.Config("")), g.Certifier.Rest)
+	if errors.Is(err, session.ErrDenied) {
+		a.say("warning: this caller may not read the certifying key; whether %s names it shows when the first receipt comes", trustFile)
+		return certificate.PublicKey{}, false, nil
+	}
+	if err != nil {
+		return certificate.PublicKey{}, false, err
+	}
+	return c.Public(), true, nil
 }
 
 // request builds an order from the flags.
@@ -209,7 +249,7 @@ func (h *home) request(f generateFlags) (birth.Request, error) {
 		rand.Read(b[:])
 		q.Order = "ord-" + hex.EncodeToString(b[:])
 	}
-	if err := record.CheckID(q.Order); err != nil {
+	if err := record.CheckOrderID(q.Order); err != nil {
 		return q, usage("", "--order: %w", err)
 	}
 	if q.Keystore == "" {
@@ -219,7 +259,10 @@ func (h *home) request(f generateFlags) (birth.Request, error) {
 		return q, usage("use pbkdf2, scrypt or none", "--keystore is %q", q.Keystore)
 	}
 	var err error
-	if q.WithdrawalAddress, err = h.address(f.address); err != nil {
+	if q.Approval, err = readApproval(f.approval); err != nil {
+		return q, err
+	}
+	if q.WithdrawalAddress, err = h.address(f.address, q.Approval); err != nil {
 		return q, err
 	}
 	if q.Plan, err = parsePlan(g.Network, f.plan, eth.ExecutionCredentials(q.WithdrawalAddress, f.compounding)); err != nil {
@@ -264,7 +307,7 @@ func (h *home) placed(ctx context.Context, id string) (birth.Request, error) {
 
 // address resolves --withdrawal-address: a name in the settings, an allowed
 // address, or nothing when the settings allow one only.
-func (h *home) address(text string) (eth.Address, error) {
+func (h *home) address(text, approval string) (eth.Address, error) {
 	allowed := h.generator.Addresses
 	names := strings.Join(sortedNames(allowed), ", ")
 	if text == "" {
@@ -282,7 +325,7 @@ func (h *home) address(text string) (eth.Address, error) {
 	if err != nil {
 		return address, usage("a name ("+names+") or an address with its checksum", "--withdrawal-address: %w", err)
 	}
-	if _, ok := h.generator.AddressName(address); !ok {
+	if _, ok := h.generator.AddressName(address); !ok && approval == "" {
 		return address, usage("the settings allow "+names+"; another address goes into withdrawal_addresses of generator.yaml and of trust.yaml first",
 			"the withdrawal address %v is not allowed by generator.yaml", address)
 	}
@@ -314,7 +357,10 @@ func parsePlan(n eth.Network, text string, c eth.Credentials) ([]eth.Gwei, error
 
 // confirmOrder shows what is about to happen and asks.
 func (a *app) confirmOrder(h *home, q birth.Request, ask bool) error {
-	name, _ := h.generator.AddressName(q.WithdrawalAddress)
+	name, ok := h.generator.AddressName(q.WithdrawalAddress)
+	if !ok {
+		name = "approved, " + approvalName(q.Approval)
+	}
 	kind := "0x01"
 	if q.Compounding {
 		kind = "0x02, compounding"
@@ -330,7 +376,10 @@ func (a *app) confirmOrder(h *home, q birth.Request, ask bool) error {
 	t.row("  withdrawals to", fmt.Sprintf("%v (%s; %s)", q.WithdrawalAddress, name, kind))
 	t.row("  deposits of", strings.Join(amounts, " then ")+" "+h.generator.Network.Unit()+" each")
 	t.row("  keystore", q.Keystore)
-	signing, recovery, err := h.generator.SealTo(seal.ParseRecipientFile)
+	if h.cloud != nil {
+		t.row("  made by", h.operator.Function.String())
+	}
+	signing, recovery, err := h.generator.SealTo(parseRecipient)
 	if err != nil {
 		return err
 	}

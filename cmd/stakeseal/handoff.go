@@ -115,10 +115,12 @@ func (c client) layout(list []*handed, root eth.Root) (files []handedFile, body 
 	return append(files, handedFile{keymanagerFile, body.Expose()}), body, nil
 }
 
-// newborn is the slashing-protection file of keys that have signed nothing.
+// newborn is the slashing-protection file of the keys: what their signer
+// signed, which is nothing for those that none served.
 func newborn(list []*handed, root eth.Root) ([]byte, error) {
 	marks := make([]slashing.Mark, len(list))
 	for i, k := range list {
+		marks[i] = k.mark
 		marks[i].Pubkey = k.validator.Pubkey
 	}
 	var file bytes.Buffer

@@ -83,7 +83,7 @@ func (s *site) opened(a *app) *home {
 	if a.err == nil {
 		a.err = io.Discard
 	}
-	h, err := a.openHome()
+	h, err := a.openHome(s.Context())
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestNothingWrittenBeforeHandedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer out.discard()
-	keys, err := a.keys(identityFlags{files: []string{s.identity("signer-a")}})
+	keys, err := a.keys(t.Context(), nil, identityFlags{files: []string{s.identity("signer-a")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +297,7 @@ func TestRestoreNotesFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := a.keys(identityFlags{files: []string{s.identity("recovery-a")}})
+	keys, err := a.keys(t.Context(), nil, identityFlags{files: []string{s.identity("recovery-a")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +349,7 @@ func TestShowMnemonics(t *testing.T) {
 		}
 		rows = append(rows, v)
 	}
-	keys, err := a.keys(identityFlags{files: []string{s.identity("recovery-a")}})
+	keys, err := a.keys(t.Context(), nil, identityFlags{files: []string{s.identity("recovery-a")}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
 	"slices"
 
 	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/internal/aws/ops"
 	"github.com/stakeseal/stakeseal/internal/config"
 	"github.com/stakeseal/stakeseal/record"
 )
@@ -27,6 +29,8 @@ type home struct {
 	records   records
 	archive   record.Archive
 	closer    func() error
+	cloud     *ops.Account // nil: not on AWS, or not opened yet
+	rights    *rights      // who may do what there
 }
 
 // close ends the use of a home. Writes were durable when they returned, so
@@ -40,6 +44,8 @@ type records interface {
 	record.Catalog
 	record.Assignments
 	record.Events
+	record.Imports
+	record.ImportReader
 }
 
 // dataDir is where homes stand unless --home says otherwise.
@@ -88,12 +94,12 @@ func (a *app) homeDir() (string, error) {
 }
 
 // openHome opens the home that the flags name, settings and stores.
-func (a *app) openHome() (*home, error) {
+func (a *app) openHome(ctx context.Context) (*home, error) {
 	h, err := a.openSettings()
 	if err != nil {
 		return nil, err
 	}
-	return h, h.wire()
+	return h, h.wire(ctx, a)
 }
 
 // openSettings reads the settings of the home that the flags name and says
@@ -119,7 +125,11 @@ func (a *app) openSettings() (*home, error) {
 		return nil, notHome
 	}
 	h := &home{dir: dir}
-	if h.generator, err = config.LoadGenerator(root); err != nil {
+	settings, err := settingsFolder(root)
+	if err != nil {
+		return nil, fmt.Errorf("home %s: %w", dir, err)
+	}
+	if h.generator, err = config.LoadGenerator(settings); err != nil {
 		return nil, fmt.Errorf("home %s: %w", dir, err)
 	}
 	a.say("%s, home %s", h.generator.Network.Name, dir)
@@ -127,6 +137,9 @@ func (a *app) openSettings() (*home, error) {
 		return nil, usage("leave --network out, or choose another --home", "--network is %q, and this home is for %q", a.networkFlag, h.generator.Network.Name)
 	}
 	if h.operator, err = config.LoadHome(root); err != nil {
+		return nil, err
+	}
+	if err := h.operator.Fits(h.generator); err != nil {
 		return nil, err
 	}
 	if h.trust, err = loadTrust(filepath.Join(dir, trustFile)); err != nil {
@@ -151,9 +164,26 @@ func loadTrust(path string) (*certificate.Trust, error) {
 	return trust, nil
 }
 
+// readers is how many records are read at once: on AWS each waits for its
+// answers most of the time.
+func (h *home) readers(workers int) int {
+	if h != nil && h.cloud != nil {
+		return max(workers, 16)
+	}
+	return workers
+}
+
 // note appends an event about a validator or order, by this user.
 func (h *home) note(ctx context.Context, e record.Event) error {
 	e.Actor = actor()
+	if h.cloud != nil {
+		// Who AWS says it was; the trail says the same.
+		e.Detail = maps.Clone(e.Detail)
+		if e.Detail == nil {
+			e.Detail = map[string]string{}
+		}
+		e.Detail["user"], e.Actor = e.Actor, h.cloud.Caller.ARN
+	}
 	if err := h.records.Append(ctx, e); err != nil {
 		return fmt.Errorf("couldn't note that it was %s: %w", e.Kind, err)
 	}

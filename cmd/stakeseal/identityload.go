@@ -22,7 +22,7 @@ type identityFlags struct {
 }
 
 func (f *identityFlags) add(cmd *cobra.Command, what string) {
-	cmd.Flags().StringArrayVarP(&f.files, "identity", "i", nil, "the identity `FILE` of "+what)
+	cmd.Flags().StringArrayVarP(&f.files, "identity", "i", nil, "the identity `FILE` of "+what+"; a KMS key: awskms:ARN")
 	cmd.Flags().StringArrayVar(&f.plugins, "plugin", nil, "the absolute `PATH` of the age plugin that an identity on a hardware key needs")
 }
 
@@ -34,10 +34,11 @@ type key struct {
 	opener *unseal.Opener
 }
 
-// keys loads the identities, asking for the passphrase of an encrypted file.
-func (a *app) keys(f identityFlags) ([]key, error) {
+// keys loads the identities, asking for the passphrase of an encrypted file. h
+// is nil where there is no home.
+func (a *app) keys(ctx context.Context, h *home, f identityFlags) ([]key, error) {
 	if len(f.files) == 0 {
-		return nil, usage("the private half, as stakeseal identity new wrote it: --identity FILE", "--identity is missing")
+		return nil, usage("the private half, as stakeseal identity new wrote it: --identity FILE; or a KMS key: --identity awskms:KEY-ARN", "--identity is missing")
 	}
 	var options []identity.Option
 	for _, program := range f.plugins {
@@ -45,6 +46,16 @@ func (a *app) keys(f identityFlags) ([]key, error) {
 	}
 	var list []key
 	for _, file := range f.files {
+		if texts, ok, err := kmsLines(file); err != nil {
+			return nil, err
+		} else if ok {
+			keys, err := a.kmsKeys(ctx, h, texts)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, keys...)
+			continue
+		}
 		ids, err := identity.Load(file, a.askFor, options...)
 		if err != nil {
 			return nil, err

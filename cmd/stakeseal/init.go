@@ -18,7 +18,6 @@ import (
 	"github.com/stakeseal/stakeseal/internal/identity"
 	"github.com/stakeseal/stakeseal/internal/keyfile"
 	"github.com/stakeseal/stakeseal/internal/sqlite"
-	"github.com/stakeseal/stakeseal/seal"
 )
 
 // initPlan is what a home is made from.
@@ -31,6 +30,7 @@ type initPlan struct {
 	oneRecovery bool
 	maxPerOrder uint32
 	keystore    string
+	cloud       cloudPlan
 }
 
 func (a *app) initVerb() *cobra.Command {
@@ -46,9 +46,28 @@ Recipients are the public keys that secrets are sealed to. Give them as files
 (--recovery anna=anna.txt, --signing signer-a=signer-a.txt) that were made where
 their identities live, with stakeseal identity new. Those that you do not give
 are made for you, with their identities in --identities; move these to where
-they belong, away from this machine and from each other.`,
+they belong, away from this machine and from each other.
+
+With --aws the home is for an installation on AWS (infra/README.md): tables,
+bucket and keys are read from the outputs of its stacks, signing keys are sealed
+to its KMS signing key, mnemonics to its KMS recovery key and to those that
+--recovery gives. What these settings say goes into the next release. The
+certifying key in trust.yaml is not taken from a stack: --certifying-key gives
+what its administrator read (aws kms get-public-key), or its fingerprint is shown
+to be compared.`,
+		Example: `  stakeseal init --network hoodi --withdrawal-address 0xYOUR_ADDRESS
+  stakeseal init --aws --stack NAME-foundation --region eu-central-1 --certifying-key certifying.der \
+      --network hoodi --withdrawal-address cold=0xYOUR_ADDRESS --recovery anna=anna.txt`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.initHome(p) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := p.checkCloud(); err != nil {
+				return err
+			}
+			if p.cloud.aws {
+				return a.initCloud(cmd.Context(), p)
+			}
+			return a.initHome(p)
+		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&p.addresses, "withdrawal-address", nil, "an `[NAME=]ADDRESS` that validators may pay to; repeat for several")
@@ -59,6 +78,12 @@ they belong, away from this machine and from each other.`,
 	f.StringVar(&p.keystore, "keystore", "pbkdf2", "the `KIND` of keystore made at birth: pbkdf2, scrypt or none")
 	f.BoolVar(&p.anyAddress, "allow-known-bad-address", false, "accept an address that nobody is known to control: what is paid there may be lost")
 	f.BoolVar(&p.oneRecovery, "one-recovery-recipient", false, "accept a single recovery recipient on mainnet: losing that identity loses every mnemonic")
+	f.BoolVar(&p.cloud.aws, "aws", false, "a home for an installation on AWS")
+	f.StringVar(&p.cloud.stack, "stack", "", "with --aws: the `NAME-foundation` stack")
+	f.StringVar(&p.cloud.region, "region", "", "with --aws: the `REGION` it stands in")
+	f.StringVar(&p.cloud.function, "function-stack", "", "with --aws: the `NAME-function` stack (default: the one of that name, if it is there)")
+	f.StringVar(&p.cloud.certifying, "certifying-key", "", "with --aws: the `FILE` with the certifying key's public half, PEM or DER")
+	f.BoolVar(&p.cloud.noKMSRecovery, "no-kms-recovery", false, "with --aws: seal mnemonics only to those that --recovery gives")
 	return cmd
 }
 
@@ -95,15 +120,36 @@ func (a *app) initHome(p initPlan) (err error) {
 	if err != nil {
 		return err
 	}
-	// A home is made beside its place and moved there whole, so that a crash,
-	// a full disk or a bad recipient leaves no half of one.
-	undo, err := makeFolders(filepath.Dir(dir))
+	var key certificate.PublicKey
+	var parties []party
+	err = placeHome(dir, func(building string) (undo func() error, err error) {
+		if key, err = keyfile.Create(filepath.Join(building, "certifier.key")); err != nil {
+			return nil, err
+		}
+		made, remove, err := makeIdentities(missing)
+		if err != nil {
+			return nil, err
+		}
+		parties = append(given, made...)
+		return remove, writeHome(building, network, addresses, parties, key, p)
+	})
+	if err != nil {
+		return err
+	}
+	return a.reportHome(network, dir, addresses, parties, key)
+}
+
+// placeHome has a home written beside its place and moves it there whole, so
+// that a crash, a full disk or a bad recipient leaves no half of one. What
+// write made elsewhere it takes back with undo, unless the home stands.
+func placeHome(dir string, write func(building string) (undo func() error, err error)) (err error) {
+	removeFolders, err := makeFolders(filepath.Dir(dir))
 	if err != nil {
 		return fmt.Errorf("couldn't make the home: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			undo()
+			removeFolders() // those that are empty
 		}
 	}()
 	building, err := os.MkdirTemp(filepath.Dir(dir), ".stakeseal-new-")
@@ -111,25 +157,22 @@ func (a *app) initHome(p initPlan) (err error) {
 		return fmt.Errorf("couldn't make the home: %w", err)
 	}
 	defer os.RemoveAll(building)
-	key, err := keyfile.Create(filepath.Join(building, "certifier.key"))
+	undo, err := write(building)
+	if err == nil {
+		if err = os.Rename(building, dir); err != nil {
+			err = fmt.Errorf("couldn't move the new home into place: %w", err)
+		}
+	}
+	if err != nil && undo != nil {
+		err = errors.Join(err, undo())
+	}
 	if err != nil {
 		return err
-	}
-	made, remove, err := makeIdentities(missing)
-	if err != nil {
-		return err
-	}
-	parties := append(given, made...)
-	if err := writeHome(building, network, addresses, parties, key, p); err != nil {
-		return errors.Join(err, remove())
-	}
-	if err := os.Rename(building, dir); err != nil {
-		return errors.Join(fmt.Errorf("couldn't move the new home into place: %w", err), remove())
 	}
 	if err := syncDir(filepath.Dir(dir)); err != nil {
 		return fmt.Errorf("couldn't make sure of the new home: %w", err)
 	}
-	return a.reportHome(network, dir, addresses, parties, key)
+	return nil
 }
 
 // needNetwork is the network that --network names.
@@ -220,7 +263,7 @@ func (p initPlan) givenParties() (given []party, err error) {
 			if err != nil {
 				return nil, fmt.Errorf("couldn't read recipient %s: %w", name, err)
 			}
-			if _, err := seal.ParseRecipientFile(data); err != nil {
+			if _, err := parseRecipient(data); err != nil {
 				return nil, usage("a recipient file holds one public key, age1..., as stakeseal identity new prints it", "recipient %s in %s: %w", name, file, err)
 			}
 			if slices.ContainsFunc(given, func(q party) bool { return q.name == name }) {
@@ -345,27 +388,9 @@ func removeIdentities(made []party) error {
 }
 
 func writeHome(dir string, n eth.Network, addresses map[string]eth.Address, parties []party, key certificate.PublicKey, p initPlan) error {
-	if err := os.Mkdir(filepath.Join(dir, "recipients"), 0o700); err != nil {
-		return fmt.Errorf("couldn't make the home: %w", err)
-	}
-	names := map[string][]string{}
-	files := map[string][]byte{}
-	for _, q := range parties {
-		names[q.purpose] = append(names[q.purpose], q.name)
-		files["recipients/"+q.name+".txt"] = q.file
-	}
-	trust, err := certificate.FormatTrust(certificate.Trust{Network: n, Addresses: addresses,
-		Keys: []certificate.TrustedKey{{Name: "this-home", Key: key}}})
-	if err != nil {
+	const stores = "certifier: file:certifier.key\nstore: sqlite:records.db\narchive: dir:bundles/\n"
+	if err := writeSettings(dir, n, addresses, parties, certificate.TrustedKey{Name: "this-home", Key: key}, p, stores, homeText); err != nil {
 		return err
-	}
-	files[trustFile] = trust
-	files[config.GeneratorFile] = generatorText(n, addresses, names, p)
-	files[config.HomeFile] = []byte(homeText)
-	for name, data := range files {
-		if err := writeNew(filepath.Join(dir, name), data, 0o600); err != nil {
-			return err
-		}
 	}
 	store, err := sqlite.Create(filepath.Join(dir, "records.db"))
 	if err != nil {
@@ -377,14 +402,45 @@ func writeHome(dir string, n eth.Network, addresses map[string]eth.Address, part
 	if _, err := folder.Create(filepath.Join(dir, "bundles")); err != nil {
 		return err
 	}
-	// The generator must accept what was written, recipients and all, before
-	// the home stands.
-	g, err := config.LoadGenerator(os.DirFS(dir))
+	_, err = readBack(dir)
+	return err
+}
+
+// writeSettings writes a home's three settings files and its recipients.
+func writeSettings(dir string, n eth.Network, addresses map[string]eth.Address, parties []party, key certificate.TrustedKey, p initPlan, stores, home string) error {
+	if err := os.Mkdir(filepath.Join(dir, "recipients"), 0o700); err != nil {
+		return fmt.Errorf("couldn't make the home: %w", err)
+	}
+	names := map[string][]string{}
+	files := map[string][]byte{}
+	for _, q := range parties {
+		names[q.purpose] = append(names[q.purpose], q.name)
+		files["recipients/"+q.name+".txt"] = q.file
+	}
+	trust, err := certificate.FormatTrust(certificate.Trust{Network: n, Addresses: addresses, Keys: []certificate.TrustedKey{key}})
 	if err != nil {
 		return err
 	}
-	if _, _, err := g.SealTo(seal.ParseRecipientFile); err != nil {
-		return fail(exitUsage, "recipients of one list are of one kind: stakeseal identity new, or --classic for all of them", "%w", err)
+	files[trustFile] = trust
+	files[config.GeneratorFile] = generatorText(n, addresses, names, p, stores)
+	files[config.HomeFile] = []byte(home)
+	for name, data := range files {
+		if err := writeNew(filepath.Join(dir, name), data, 0o600); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// readBack reads what was written as the generator will, recipients and all,
+// before the home stands.
+func readBack(dir string) (*config.Generator, error) {
+	g, err := config.LoadGenerator(os.DirFS(dir))
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := g.SealTo(parseRecipient); err != nil {
+		return nil, fail(exitUsage, "recipients of one list are of one kind: stakeseal identity new, or --classic for all of them", "%w", err)
+	}
+	return g, nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // generatorText writes generator.yaml.
-func generatorText(n eth.Network, addresses map[string]eth.Address, names map[string][]string, p initPlan) []byte {
+func generatorText(n eth.Network, addresses map[string]eth.Address, names map[string][]string, p initPlan, stores string) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What the maker obeys. Every certificate names this file's digest: a change\n# here is a change of the maker, and an order placed before it stays as it was.\nversion: 1\nnetwork: %s\nwithdrawal_addresses:\n", n.Name)
 	for _, name := range sortedNames(addresses) {
@@ -19,7 +19,7 @@ func generatorText(n eth.Network, addresses map[string]eth.Address, names map[st
 	fmt.Fprintf(&b, "keystore: %s        # pbkdf2, scrypt or none\n", p.keystore)
 	fmt.Fprintf(&b, "recipients: recipients/     # one public key in each NAME.txt\nseal_to:\n  signing: [%s]\n  recovery: [%s]\n",
 		strings.Join(names["signing"], ", "), strings.Join(names["recovery"], ", "))
-	b.WriteString("certifier: file:certifier.key\nstore: sqlite:records.db\narchive: dir:bundles/\n")
+	b.WriteString(stores)
 	return []byte(b.String())
 }
 
@@ -30,8 +30,21 @@ signers: [signer-a]     # the signers that validators can be assigned to
 beacon: []              # your beacon nodes, http://127.0.0.1:5052
 `
 
+func cloudHomeText(alias string) string {
+	return `# What you use with this home. Nothing here reaches the maker.
+version: 1
+generator: lambda:` + alias + `
+signers: [signer-a]     # the signers that validators can be assigned to
+beacon: []              # your beacon nodes, http://127.0.0.1:5052
+`
+}
+
 // reportHome tells what was made and what to do with it.
 func (a *app) reportHome(n eth.Network, dir string, addresses map[string]eth.Address, parties []party, key certificate.PublicKey) error {
+	return a.printHome(n, dir, addresses, parties, key, "stakeseal generate"+a.homeFlagFor(n.Name, dir)+" --count 1")
+}
+
+func (a *app) printHome(n eth.Network, dir string, addresses map[string]eth.Address, parties []party, key certificate.PublicKey, next string) error {
 	type recipient struct {
 		Name     string `json:"name"`
 		Purpose  string `json:"purpose"`
@@ -60,7 +73,10 @@ func (a *app) reportHome(n eth.Network, dir string, addresses map[string]eth.Add
 		if r.Purpose == "recovery" {
 			opens = "mnemonics"
 		}
-		if where == "" {
+		switch {
+		case where == "" && (r.Name == kmsSigner || r.Name == kmsRecovery):
+			where = "(in AWS KMS)"
+		case where == "":
 			where = "(yours, kept elsewhere)"
 		}
 		t.row(r.Name, opens, where)
@@ -75,6 +91,6 @@ func (a *app) reportHome(n eth.Network, dir string, addresses map[string]eth.Add
 		}
 	}
 	a.say("compare the withdrawal address above with the device that owns it")
-	a.say("next: stakeseal generate%s --count 1", a.homeFlagFor(n.Name, dir))
+	a.say("next: %s", next)
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stakeseal/stakeseal/record"
 	"github.com/stakeseal/stakeseal/seal"
 	"github.com/stakeseal/stakeseal/secret"
+	"github.com/stakeseal/stakeseal/slashing"
 	"github.com/stakeseal/stakeseal/unseal"
 )
 
@@ -51,7 +52,8 @@ of its key is written, so that no signer of stakeseal signs for it any more, and
 an event notes it. From then on its slashing protection is the other software's.
 If the command is interrupted, --again writes the files for what was handed over.
 
-The slashing-protection file says that the keys have signed nothing. For an order
+The slashing-protection file says what the signer NAME signed here, which must be
+stopped; nothing, if it was never initialised. For an order
 that came from a bundle nobody knows that here: what its keys signed, and where
 they are assigned or were handed to, stayed behind in the home that made them.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -76,15 +78,17 @@ const external = "external:"
 
 // handed is a key on its way to other software.
 type handed struct {
+	chosen    chosen
 	validator record.Validator
 	assigned  record.Assignment
 	file      string // its keystore's name
 	keystore  []byte
 	password  *secret.Bytes
-	unknown   bool // what it signed is not known here
+	unknown   bool          // what it signed is not known here
+	mark      slashing.Mark // what its signer signed
 }
 
-func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
+func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 	switch {
 	case f.signer == "":
 		return usage("the signer that the keys are assigned to: --signer signer-a", "--signer is missing")
@@ -103,7 +107,7 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
 	if err := a.canConfirm(); err != nil {
 		return err
 	}
-	h, err := a.openHome()
+	h, err := a.openHome(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,13 +123,23 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
 	if err := h.historyKnown(ctx, f, list); err != nil {
 		return err
 	}
+	// The signer must have stopped: what it signs after this is in no file.
+	marks, done, err := h.signedBy(ctx, f.signer)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, k := range list {
+		k.mark = marks[k.chosen.Pubkey]
+	}
 	out, err := newOutFolder(f.out)
 	if err != nil {
 		return err
 	}
 	defer out.discard()
 	a.sayLeft(out)
-	keys, err := a.keys(f.identity)
+	keys, err := a.keys(ctx, h, f.identity)
+	defer func() { a.noteOpenings(ctx, h, "keystore export", &err) }()
 	if err != nil {
 		return err
 	}
@@ -135,7 +149,7 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) error {
 		}
 	}()
 	bar := a.progress(int64(len(list)), "opened")
-	err = inParallel(ctx, f.workers, each(list), func(ctx context.Context, k *handed) error {
+	err = inParallel(ctx, h.readers(f.workers), each(list), func(ctx context.Context, k *handed) error {
 		defer bar.step()
 		return h.openHanded(ctx, keys, k)
 	})
@@ -199,7 +213,7 @@ func (f handoverFlags) genesisRoot(n eth.Network) (root eth.Root, err error) {
 // the signer's is an error; a wider selection takes those that are.
 func (h *home) handover(ctx context.Context, f handoverFlags) (list []*handed, err error) {
 	wide := f.selection
-	wide.signer = ""
+	wide.signer, wide.foreign = "", true
 	away := 0
 	for c, err := range h.validators(ctx, &wide) {
 		if err != nil {
@@ -227,7 +241,7 @@ func (h *home) handover(ctx context.Context, f handoverFlags) (list []*handed, e
 		default:
 			continue
 		}
-		list = append(list, &handed{validator: c.Validator, assigned: held})
+		list = append(list, &handed{chosen: c, validator: c.Validator, assigned: held})
 	}
 	if len(list) > 0 {
 		return list, nil
@@ -245,11 +259,11 @@ func (h *home) handover(ctx context.Context, f handoverFlags) (list []*handed, e
 // and sees to it that the keystore to hand over opens to that very key.
 func (h *home) openHanded(ctx context.Context, keys []key, k *handed) error {
 	v := k.validator
-	b, _, err := h.born(ctx, v.Pubkey)
+	recorded, sealing, err := h.signing(ctx, k.chosen)
 	if err != nil {
 		return err
 	}
-	opened, err := openSigning(ctx, keys, b)
+	opened, err := openSigning(ctx, keys, recorded, sealing)
 	if err != nil {
 		return fmt.Errorf("the signing key of %v: %w", v.Pubkey, err)
 	}
@@ -278,14 +292,14 @@ func (h *home) openHanded(ctx context.Context, keys []key, k *handed) error {
 }
 
 // openSigning opens a signing sealing with whichever key opens it.
-func openSigning(ctx context.Context, keys []key, b record.Birth) (opened *unseal.SigningSecret, err error) {
+func openSigning(ctx context.Context, keys []key, v record.Validator, sealing record.Sealing) (opened *unseal.SigningSecret, err error) {
 	for _, k := range keys {
-		opened, err = k.opener.Key(ctx, b.Sealing.File, seal.SigningBinding(b.Network, b.Order, b.Index, b.Pubkey))
+		opened, err = k.opener.Key(ctx, sealing.File, seal.SigningBinding(v.Network, v.Order, v.Index, v.Pubkey))
 		if err == nil || !errors.Is(err, unseal.ErrNoIdentity) {
 			return opened, err
 		}
 	}
-	return nil, fail(exitDenied, "use the identity of one of these recipients", "it is sealed to %s; it is not opened by %s", recipientNames(b.Sealing.Recipients), keyNames(keys))
+	return nil, fail(exitDenied, "use the identity of one of these recipients", "it is sealed to %s; it is not opened by %s", recipientNames(sealing.Recipients), keyNames(keys))
 }
 
 // makeKeystore makes the keystore of a key that was born without one, under a
@@ -331,6 +345,11 @@ func (h *home) outside(ctx context.Context, orders []string) (list []string, why
 			continue
 		}
 		why[order] = ""
+		if order == record.ImportedOrder {
+			why[order] = foreignWords + ", nor where it signs"
+			list = append(list, order)
+			continue
+		}
 		for e, err := range h.records.Events(ctx, record.EventQuery{Order: order}) {
 			if err != nil {
 				return nil, nil, err
@@ -385,6 +404,9 @@ func (h *home) historyKnown(ctx context.Context, f handoverFlags, list []*handed
 		return err
 	}
 	if len(outside) > 0 && !f.unknown {
+		if slices.Contains(outside, record.ImportedOrder) {
+			return fail(exitConflict, "stop whatever signed with them, bring its slashing protection history, and add --no-history-known", "the signing history of keys that were imported is not known here: %s", why[record.ImportedOrder])
+		}
 		return fail(exitConflict, "make sure that they sign nowhere else, and bring their slashing protection history from wherever they signed; then add --no-history-known",
 			"the signing history of the keys of order %s is not known here: %s", strings.Join(outside, ", "), why[outside[0]])
 	}
@@ -433,6 +455,7 @@ func (a *app) handOverOne(ctx context.Context, h *home, f handoverFlags, k *hand
 	if k.unknown {
 		detail["history"] = "unknown"
 	}
+	withRequests(detail, a.openings.take(ofKey(pubkey)))
 	switch {
 	case k.assigned.Signer == f.signer:
 		next := record.Assignment{Pubkey: pubkey, Signer: external + f.signer, Epoch: k.assigned.Epoch + 1, Time: now}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,10 +22,53 @@ type validatorJSON struct {
 	Labels     map[string]string `json:"labels"`
 }
 
-func toJSON(c chosen) validatorJSON {
-	v := validatorJSON{"stakeseal/validator/v1", c.Validator, nil, c.Labels}
+// importedJSON is how an imported one is printed: with null where a
+// validator that was born here has what nobody knows of this one.
+type importedJSON struct {
+	Schema      string            `json:"schema"`
+	Order       string            `json:"order"`
+	Index       uint32            `json:"index"`
+	Pubkey      eth.Pubkey        `json:"pubkey"`
+	Path        string            `json:"path"`
+	Mnemonic    *string           `json:"mnemonic"`
+	Network     string            `json:"network"`
+	Credentials *eth.Credentials  `json:"withdrawal_credentials"`
+	Deposits    []record.Deposit  `json:"deposits"`
+	Created     time.Time         `json:"created"`
+	AssignedTo  *string           `json:"assigned_to"`
+	Labels      map[string]string `json:"labels"`
+	Imported    importedHow       `json:"imported"`
+}
+
+type importedHow struct {
+	Source   record.Source `json:"source"`
+	Importer string        `json:"importer"`
+	Says     string        `json:"says"`
+}
+
+func toJSON(c chosen) any {
+	var signer *string
 	if c.Signer != "" {
-		v.AssignedTo = &c.Signer
+		signer = &c.Signer
+	}
+	if c.Imported == nil {
+		return validatorJSON{"stakeseal/validator/v1", c.Validator, signer, c.Labels}
+	}
+	return c.importedJSON(signer)
+}
+
+func (c chosen) importedJSON(signer *string) importedJSON {
+	i := c.Imported
+	v := importedJSON{"stakeseal/validator/v1", c.Order, c.Index, i.Pubkey, i.Path, nil, i.Network, nil, i.Deposits, i.Created, signer, c.Labels,
+		importedHow{i.Source, i.Importer, foreignWords}}
+	if i.Mnemonic != "" {
+		v.Mnemonic = &i.Mnemonic
+	}
+	if i.Credentials != (eth.Credentials{}) {
+		v.Credentials = &i.Credentials
+	}
+	if v.Deposits == nil {
+		v.Deposits = []record.Deposit{}
 	}
 	return v
 }
@@ -35,7 +79,7 @@ func (a *app) ordersVerb() *cobra.Command {
 		Short: "List the orders",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.openHome()
+			h, err := a.openHome(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -99,11 +143,12 @@ func (a *app) listVerb() *cobra.Command {
 		Short: "List validators",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.words = args
-			h, err := a.openHome()
+			h, err := a.openHome(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer h.close()
+			s.shown, s.foreign = true, true
 			return a.list(cmd, h, &s)
 		},
 	}
@@ -112,18 +157,30 @@ func (a *app) listVerb() *cobra.Command {
 }
 
 // list streams: rows have fixed widths, so that a hundred thousand of them
-// are printed as they are read.
+// are printed as they are read. A row that is not what was signed is marked,
+// and the list ends with exit 3 when the good ones are printed.
 func (a *app) list(cmd *cobra.Command, h *home, s *selection) error {
 	out := bufio.NewWriterSize(a.out, 1<<16)
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
-	first := true
-	for c, err := range h.validators(cmd.Context(), s) {
+	first, imported, refused := true, 0, 0
+	var why error
+	for j, err := range h.judged(cmd.Context(), s) {
 		if err != nil {
 			return errors.Join(err, out.Flush())
 		}
+		if j.refused != nil {
+			if refused++; why == nil {
+				why = j.refused
+			}
+		}
+		c := j.chosen
 		if a.json {
-			if err := encoder.Encode(toJSON(c)); err != nil {
+			var line any = toJSON(c)
+			if j.refused != nil {
+				line = j.toJSON()
+			}
+			if err := encoder.Encode(line); err != nil {
 				return unprinted(err)
 			}
 			continue
@@ -132,16 +189,33 @@ func (a *app) list(cmd *cobra.Command, h *home, s *selection) error {
 			fmt.Fprintf(out, "%-20s %6s  %-98s %-16s %s\n", "ORDER", "INDEX", "PUBKEY", "SIGNER", "MADE")
 			first = false
 		}
+		if j.refused != nil {
+			if _, err := fmt.Fprintf(out, "%-20s %6d  REFUSED: %s\n", c.Order, c.Index, j.why()); err != nil {
+				return unprinted(err)
+			}
+			continue
+		}
 		signer := c.Signer
 		if signer == "" {
 			signer = "-"
 		}
-		if _, err := fmt.Fprintf(out, "%-20s %6d  %-98s %-16s %s\n", c.Order, c.Index, c.Pubkey, signer, c.Created.Format(time.RFC3339)); err != nil {
+		made := c.Created.Format(time.RFC3339)
+		if c.Imported != nil {
+			imported++
+			made = "imported " + made
+		}
+		if _, err := fmt.Fprintf(out, "%-20s %6d  %-98s %-16s %s\n", c.Order, c.Index, c.Pubkey, signer, made); err != nil {
 			return unprinted(err)
 		}
 	}
 	if err := out.Flush(); err != nil {
 		return unprinted(err)
+	}
+	if imported > 0 {
+		a.say("%d of them %s", imported, foreignWords)
+	}
+	if refused > 0 {
+		return a.errRefusedRows(h, why, refused)
 	}
 	if first && !a.json {
 		a.say("no validators yet; next: stakeseal generate --count 1")
@@ -155,7 +229,7 @@ func (a *app) showVerb() *cobra.Command {
 		Short: "Show everything recorded about a validator",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.openHome()
+			h, err := a.openHome(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -165,15 +239,31 @@ func (a *app) showVerb() *cobra.Command {
 	}
 }
 
+// history is what was noted of a validator, and of all of its order.
+func (h *home) history(ctx context.Context, c chosen) (history []record.Event, err error) {
+	for e, err := range h.records.Events(ctx, record.EventQuery{Order: c.Order}) {
+		if err != nil {
+			return nil, err
+		}
+		if e.Pubkey == c.Pubkey || e.Pubkey == (eth.Pubkey{}) {
+			history = append(history, e)
+		}
+	}
+	return history, nil
+}
+
 func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 	ctx := cmd.Context()
-	s := &selection{words: []string{word}}
+	s := &selection{words: []string{word}, shown: true, foreign: true}
 	var c chosen
 	for found, err := range h.validators(ctx, s) {
 		if err != nil {
 			return err
 		}
 		c = found
+	}
+	if c.Imported != nil {
+		return a.showImported(ctx, h, c)
 	}
 	b, err := h.records.Birth(ctx, c.Pubkey)
 	if err != nil {
@@ -188,14 +278,9 @@ func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 	if certificateErr != nil {
 		verdict = "REFUSED: " + certificateErr.Error()
 	}
-	var history []record.Event
-	for e, err := range h.records.Events(ctx, record.EventQuery{Order: c.Order}) {
-		if err != nil {
-			return err
-		}
-		if e.Pubkey == c.Pubkey || e.Pubkey == (eth.Pubkey{}) { // its own, and those of the whole order
-			history = append(history, e)
-		}
+	history, err := h.history(ctx, c)
+	if err != nil {
+		return err
 	}
 	if a.json {
 		err := a.object(struct {
@@ -204,7 +289,7 @@ func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 			Certificate jsonRaw        `json:"certificate"`
 			Verdict     string         `json:"certificate_verdict"`
 			Events      []record.Event `json:"events"`
-		}{toJSON(c), b.Sealing, b.Certificate, verdict, history})
+		}{toJSON(c).(validatorJSON), b.Sealing, b.Certificate, verdict, history})
 		if err != nil {
 			return err
 		}
@@ -213,7 +298,10 @@ func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 		t.row("pubkey", c.Pubkey.String())
 		t.row("order, index", fmt.Sprintf("%s, %d (%s)", c.Order, c.Index, c.Path))
 		address, _ := c.Credentials.Address()
-		name, _ := h.generator.AddressName(address)
+		name, named := h.generator.AddressName(address)
+		if !named && certificateErr == nil && v.Approver != "" {
+			name = v.AddressName + ", approved by " + v.Approver
+		}
 		t.row("withdrawals to", fmt.Sprintf("%v (%s)", address, name))
 		t.row("credentials", c.Credentials.String())
 		for i, d := range c.Deposits {
@@ -231,6 +319,9 @@ func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 			}
 			t.row("  signed by", key)
 			t.row("  release", release)
+			if b.SignRequest != "" {
+				t.row("  AWS request", b.SignRequest)
+			}
 		}
 		signer := c.Signer
 		if signer == "" {

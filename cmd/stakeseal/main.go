@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/stakeseal/stakeseal/internal/aws/ops"
 	"github.com/stakeseal/stakeseal/internal/process"
 )
 
@@ -75,6 +76,9 @@ type app struct {
 	networkFlag string
 	json        bool
 	yes         bool
+
+	cloud    *ops.Account // the run's AWS account, once something asked for it
+	openings *openings    // what KMS opened; nil where it was not asked to
 }
 
 // run runs one command line and returns its exit code.
@@ -125,10 +129,10 @@ Begin with:   stakeseal init --network hoodi --withdrawal-address 0xYOUR_ADDRESS
 		&cobra.Group{ID: "look", Title: "Look:"},
 	)
 	for group, verbs := range map[string][]*cobra.Command{
-		"make":  {a.initVerb(), a.identityVerb(), a.generateVerb(), a.deriveVerb()},
+		"make":  {a.initVerb(), a.identityVerb(), a.generateVerb(), a.deriveVerb(), a.importVerb(), a.releaseVerb(), a.addressVerb()},
 		"check": {a.depositVerb(), a.certificateVerb(), a.bundleVerb()},
-		"use":   {a.recoveryVerb(), a.keystoreVerb(), a.assignVerb()},
-		"look":  {a.ordersVerb(), a.listVerb(), a.showVerb(), a.doctorVerb(), a.configVerb(), a.versionVerb()},
+		"use":   {a.recoveryVerb(), a.keystoreVerb(), a.assignVerb(), a.signerVerb(), a.exitVerb()},
+		"look":  {a.ordersVerb(), a.listVerb(), a.showVerb(), a.doctorVerb(), a.auditVerb(), a.configVerb(), a.versionVerb()},
 	} {
 		for _, verb := range verbs {
 			verb.GroupID = group

@@ -112,6 +112,9 @@ func (s *sealedOrder) openOne(ctx context.Context, o *openedOrder, m record.Mnem
 // facts compares what a sealed mnemonic says of itself with the order: who
 // recovers by hand, without stakeseal, has nothing else to go by.
 func (s *sealedOrder) facts(m record.Mnemonic, facts map[string]string) error {
+	if s.imported() {
+		return s.factsOfImport(m, facts)
+	}
 	address, _ := s.order.Credentials.Address()
 	for name, want := range map[string]string{
 		"indexes":                fmt.Sprintf("%d-%d", m.From, m.To-1),

@@ -55,6 +55,23 @@ func each[T any](list []T) iter.Seq2[T, error] {
 	}
 }
 
+// nth is an element of a list and where it stands.
+type nth[T any] struct {
+	at int
+	of T
+}
+
+// numbered is each, with places.
+func numbered[T any](list []T) iter.Seq2[nth[T], error] {
+	return func(yield func(nth[T], error) bool) {
+		for i, item := range list {
+			if !yield(nth[T]{i, item}, nil) {
+				return
+			}
+		}
+	}
+}
+
 // workersFlag adds --workers; checkWorkers judges it.
 func workersFlag(cmd *cobra.Command, workers *int) {
 	cmd.Flags().IntVar(workers, "workers", defaultWorkers, "make `N` at once; with scrypt each takes 256 MiB")

@@ -37,6 +37,13 @@ func (b *bar) step() {
 	}
 }
 
+// add is several steps.
+func (b *bar) add(n int64) {
+	if b.one != nil {
+		b.one.IncrInt64(n)
+	}
+}
+
 // done ends the bar, wherever it stands.
 func (b *bar) done() {
 	if b.one != nil {

@@ -38,6 +38,10 @@ func (a *app) rebuild(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if _, cloud := h.place(); cloud {
+		return usage("restore the table to a point in time (aws dynamodb restore-table-to-point-in-time), or take bundles into a new installation: stakeseal bundle import; docs/aws.md says how",
+			"only a store on this machine is rebuilt from its archive, and this home's is a DynamoDB table")
+	}
 	if h.generator.Store.Scheme != "sqlite" || h.generator.Archive.Scheme != "dir" {
 		return usage("", "%s: only a store sqlite:FILE is rebuilt, from an archive dir:FOLDER", config.GeneratorFile)
 	}
@@ -61,6 +65,10 @@ func (a *app) rebuild(ctx context.Context) (err error) {
 		return err
 	}
 	orders, births, err := a.refill(ctx, h, bundles)
+	imported := 0
+	if err == nil {
+		imported, err = a.refillImports(ctx, h, bundles)
+	}
 	if err := errors.Join(err, store.Close()); err != nil {
 		return err
 	}
@@ -79,9 +87,16 @@ func (a *app) rebuild(ctx context.Context) (err error) {
 			Schema     string `json:"schema"`
 			Orders     int    `json:"orders"`
 			Validators int    `json:"validators"`
-		}{"stakeseal/rebuilt/v1", orders, births})
+			Imported   int    `json:"imported"`
+		}{"stakeseal/rebuilt/v1", orders, births, imported})
 	}
 	a.say("%d orders with %d validators are back, every certificate verified", orders, births)
+	if imported > 0 {
+		a.say("%d imported keys are back; they have no certificate", imported)
+	}
+	if imported > 0 {
+		a.say("and %d imported keys, as the archive has them: they have no certificates", imported)
+	}
 	a.say("assignments and notes are not: assign the validators again, and look at the chain before any deposit is exported again")
 	return nil
 }

@@ -64,7 +64,7 @@ type drilled struct {
 	Noted      bool     `json:"noted"`
 }
 
-func (a *app) drill(ctx context.Context, f drillFlags) error {
+func (a *app) drill(ctx context.Context, f drillFlags) (err error) {
 	switch {
 	case f.order != "" && len(f.bundles) > 0:
 		return usage("a bundle holds one order", "--order and --bundle exclude each other")
@@ -79,15 +79,17 @@ func (a *app) drill(ctx context.Context, f drillFlags) error {
 		if err != nil {
 			return err
 		}
-		keys, err := a.keys(f.identity)
+		keys, err := a.keys(ctx, nil, f.identity)
 		if err != nil {
 			return err
 		}
-		return a.drillAll(ctx, f, keys, nil, f.bundles, func(path string) (*sealedOrder, func(), error) {
+		failed := a.drillAll(ctx, f, keys, nil, f.bundles, func(path string) (*sealedOrder, func(), error) {
 			return bundledOrder(path, trust)
 		})
+		a.noteOpenings(ctx, nil, "recovery drill", &failed)
+		return failed
 	}
-	h, err := a.openHome()
+	h, err := a.openHome(ctx)
 	if err != nil {
 		return err
 	}
@@ -101,14 +103,20 @@ func (a *app) drill(ctx context.Context, f drillFlags) error {
 			}
 			ids = append(ids, o.ID)
 		}
+		if some, err := h.hasImports(ctx); err != nil {
+			return err
+		} else if some {
+			ids = append(ids, record.ImportedOrder)
+		}
 		if len(ids) == 0 {
 			return usage("stakeseal generate --count 1 makes the first", "there is no order to drill")
 		}
 	}
-	keys, err := a.keys(f.identity)
+	keys, err := a.keys(ctx, h, f.identity)
 	if err != nil {
 		return err
 	}
+	defer func() { a.noteOpenings(ctx, h, "recovery drill", &err) }()
 	return a.drillAll(ctx, f, keys, h, ids, func(id string) (*sealedOrder, func(), error) {
 		s, err := h.sealedOrder(ctx, id)
 		return s, func() {}, err
@@ -188,7 +196,7 @@ func (a *app) drillOne(ctx context.Context, f drillFlags, keys []key, h *home, n
 	}
 	defer opened.wipe()
 	bar := a.progress(int64(s.count), "re-derived")
-	rows, err := s.prove(ctx, opened, f.workers, bar)
+	rows, err := s.prove(ctx, opened, h.readers(f.workers), bar)
 	bar.done()
 	if err != nil {
 		return nil, err
@@ -204,7 +212,7 @@ func (a *app) drillOne(ctx context.Context, f drillFlags, keys []key, h *home, n
 	}
 	if h != nil {
 		for _, name := range report.Identities {
-			if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "drilled", Order: s.order.ID, Detail: drillDetail(report, name)}); err != nil {
+			if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "drilled", Order: s.order.ID, Detail: a.drillNote(report, name, s)}); err != nil {
 				return nil, err
 			}
 		}
@@ -220,6 +228,15 @@ func (a *app) drillOne(ctx context.Context, f drillFlags, keys []key, h *home, n
 
 func drillDetail(d *drilled, identity string) map[string]string {
 	return map[string]string{"validators": fmt.Sprint(d.Validators), "mnemonics": fmt.Sprint(d.Mnemonics), "identity": identity}
+}
+
+// drillNote is drillDetail, and for a KMS key under which requests it opened.
+func (a *app) drillNote(d *drilled, identity string, s *sealedOrder) map[string]string {
+	detail := drillDetail(d, identity)
+	if key := s.keyOf(identity); key != "" {
+		withRequests(detail, a.openings.take(ofMnemonics(d.Order, key)))
+	}
+	return detail
 }
 
 // drilledBefore is who was drilled on the whole of what an order has now: a

@@ -90,7 +90,7 @@ func (a *app) showsOnTerminal() bool {
 	return ok && a.terminal && term.IsTerminal(int(file.Fd()))
 }
 
-func (a *app) restore(ctx context.Context, f restoreFlags) error {
+func (a *app) restore(ctx context.Context, f restoreFlags) (err error) {
 	kdf, err := f.check(a)
 	if err != nil {
 		return err
@@ -106,6 +106,10 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	if s.count == 0 {
 		return usage("", "order %s has no validator", s.order.ID)
 	}
+	if s.order.ID == record.ImportedOrder && f.out != "" {
+		// Indexes repeat from mnemonic to mnemonic: files would take each other's names.
+		return usage("stakeseal keystore export hands single keys over; --show-secret shows the mnemonics", "imported keys are not restored as keystores")
+	}
 	var out *outFolder
 	var password *secret.Bytes
 	if f.out != "" {
@@ -119,17 +123,18 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 		}
 		defer password.Wipe()
 	}
-	keys, err := a.keys(f.identity)
+	keys, err := a.keys(ctx, h, f.identity)
 	if err != nil {
 		return err
 	}
+	defer func() { a.noteOpenings(ctx, h, "recovery restore", &err) }()
 	opened, err := s.open(ctx, keys)
 	if err != nil {
 		return err
 	}
 	defer opened.wipe()
 	bar := a.progress(int64(s.count), "re-derived")
-	rows, err := s.prove(ctx, opened, f.workers, bar)
+	rows, err := s.prove(ctx, opened, h.readers(f.workers), bar)
 	bar.done()
 	if err != nil {
 		return err
@@ -157,8 +162,9 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 // keystores on the disk. A note too many does no harm.
 func (a *app) writeRestored(ctx context.Context, f restoreFlags, kdf keystore.KDF, s *sealedOrder, h *home, opened *openedOrder, rows []record.Validator, password *secret.Bytes, out *outFolder) error {
 	if h != nil {
-		if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "restored", Order: s.order.ID,
-			Detail: map[string]string{"validators": fmt.Sprint(len(rows)), "identity": strings.Join(opened.names, ", ")}}); err != nil {
+		detail := map[string]string{"validators": fmt.Sprint(len(rows)), "identity": strings.Join(opened.names, ", ")}
+		withRequests(detail, a.openings.take(ofMnemonics(s.order.ID, "")))
+		if err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: "restored", Order: s.order.ID, Detail: detail}); err != nil {
 			return err
 		}
 	}
@@ -177,7 +183,7 @@ func (a *app) restoreSource(ctx context.Context, f restoreFlags) (*sealedOrder, 
 		s, done, err := bundledOrder(f.bundle, trust)
 		return s, nil, done, err
 	}
-	h, err := a.openHome()
+	h, err := a.openHome(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -72,6 +72,10 @@ func forgeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	case "sealing": // index 0 has the sealed key of index 1
 		f.births[0].Sealing.File = f.births[1].Sealing.File
 		f.births[0].Sealing.Digest = f.births[1].Sealing.Digest
+	case "twins": // two validators stand in each other's places
+		first, second := &f.births[0].Validator, &f.births[1].Validator
+		first.Pubkey, second.Pubkey = second.Pubkey, first.Pubkey
+		first.Deposits, second.Deposits = second.Deposits, first.Deposits
 	case "missing": // the last validator is gone from the store
 	case "unfinished": // the last was never made: no lie, but a run that ended early
 		f.births = f.births[:len(f.births)-1]
@@ -80,7 +84,7 @@ func forgeCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("unknown forgery %q", kind)
 	}
 	switch kind {
-	case "sealing", "missing", "unfinished":
+	case "sealing", "twins", "missing", "unfinished":
 	default:
 		list, err := seal.NewRecipients(seal.Recovery, to...)
 		ts.Check(err)

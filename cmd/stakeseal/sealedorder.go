@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,12 +17,15 @@ import (
 )
 
 // sealedOrder is an order as recovery reads it, from a home or a bundle: all
-// that is in it was verified against the trust file before it is used.
+// that is in it was verified against the trust file before it is used. The
+// imported keys of a home are read as if they were one more order; of them all
+// was held against the archive instead (importorder.go).
 type sealedOrder struct {
 	order     record.Order
 	network   eth.Network
 	mnemonics []record.Mnemonic
-	count     int // validators
+	count     int                    // validators
+	first     func(id string) string // pubkey of an imported mnemonic
 
 	// births yields, for each validator, what reads and judges its record.
 	births iter.Seq2[func(context.Context) (record.Birth, *certificate.Verified, error), error]
@@ -40,9 +44,24 @@ func (s *sealedOrder) recipients() []string {
 	return names
 }
 
+// keyOf is the key of a recipient of the order's mnemonics, "" if there is none.
+func (s *sealedOrder) keyOf(name string) string {
+	for _, m := range s.mnemonics {
+		for _, r := range m.Sealing.Recipients {
+			if r.Name == name {
+				return r.Key
+			}
+		}
+	}
+	return ""
+}
+
 // covers refuses a validator that was certified for another order, or with
 // another sealing or other recipients of its mnemonic than are recorded.
 func (s *sealedOrder) covers(b record.Birth, v *certificate.Verified) error {
+	if s.imported() {
+		return s.coversImport(b)
+	}
 	changed := func(what string) error {
 		return fmt.Errorf("%w: index %d of order %s: %s", birth.ErrTampered, b.Index, s.order.ID, what)
 	}
@@ -69,6 +88,9 @@ func (s *sealedOrder) covers(b record.Birth, v *certificate.Verified) error {
 // sealedOrder reads an order of the home. What the store says is compared
 // with the archive's objects and, for a finished order, with its receipt.
 func (h *home) sealedOrder(ctx context.Context, id string) (*sealedOrder, error) {
+	if id == record.ImportedOrder {
+		return h.sealedImports(ctx)
+	}
 	order, err := h.records.Order(ctx, id)
 	if errors.Is(err, record.ErrNotFound) {
 		return nil, usage("stakeseal orders lists them", "there is no order %q in this home", id)
@@ -249,7 +271,9 @@ func (s *sealedOrder) prove(ctx context.Context, o *openedOrder, workers int, ba
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(rows, func(x, y record.Validator) int { return int(int64(x.Index) - int64(y.Index)) })
+	slices.SortFunc(rows, func(x, y record.Validator) int { // of imports several may share an index
+		return cmp.Or(cmp.Compare(x.Index, y.Index), bytes.Compare(x.Pubkey[:], y.Pubkey[:]))
+	})
 	if len(rows) != s.count {
 		return nil, fmt.Errorf("%w: order %s changed while it was read", birth.ErrTampered, s.order.ID)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -22,6 +23,14 @@ type selection struct {
 	labels     []string
 	signer     string
 	unassigned bool
+
+	// shown: who is assigned is shown, though nothing is selected by it. On
+	// AWS not everybody who may read records may read assignments.
+	shown bool
+
+	// foreign: the command knows what to do with imported keys, which have no
+	// certificate. For all others there are none: one that is named is refused.
+	foreign bool
 }
 
 // selectors adds the flags; the words are the command's arguments.
@@ -40,32 +49,87 @@ func (s *selection) empty() bool {
 // chosen is a selected validator with what stands beside its record.
 type chosen struct {
 	record.Validator
-	Signer string
-	Labels map[string]string
+	Imported *record.Imported // nil: it was born here
+	Signer   string
+	Labels   map[string]string
 }
 
-// validators yields what a selection selects, as a stream. Words name each
-// validator; an unknown or ambiguous one is an error.
+func chosenImport(i record.Imported) chosen {
+	return chosen{Validator: foreignValidator(i), Imported: &i}
+}
+
+// validators yields what a selection selects, as a stream: those that were
+// born here, then, to commands that handle them, imported ones. Words name
+// each validator; an unknown or ambiguous one is an error.
 func (h *home) validators(ctx context.Context, s *selection) iter.Seq2[chosen, error] {
 	return func(yield func(chosen, error) bool) {
-		fail := func(err error) { yield(chosen{}, err) }
 		view, err := h.view(ctx, s)
 		if err != nil {
-			fail(err)
+			yield(chosen{}, err)
 			return
 		}
-		rows := h.records.Validators(ctx, record.Query{Order: s.order})
+		h.viewed(ctx, s, view)(yield)
+	}
+}
+
+// judged yields the same with each row held against what was signed, then what
+// was signed and is not there.
+func (h *home) judged(ctx context.Context, s *selection) iter.Seq2[judged, error] {
+	return func(yield func(judged, error) bool) {
+		view, err := h.view(ctx, s)
+		if err != nil {
+			yield(judged{}, err)
+			return
+		}
+		check := newRowCheck(h, s, view.orders)
+		view.see = func(c *chosen) { check.seen[c.Order]++ }
+		// That nothing is selected is said last: all rows may be gone.
+		none := error(nil)
+		for j, err := range check.rows(ctx, h.viewed(ctx, s, view)) {
+			if err != nil && errors.Is(err, errNoneSelected) {
+				none = err
+				break
+			}
+			if !yield(j, err) || err != nil {
+				return
+			}
+		}
+		for j, err := range check.missing(ctx, view.selects) {
+			none = nil
+			if !yield(j, err) || err != nil {
+				return
+			}
+		}
+		if none != nil {
+			yield(judged{}, none)
+		}
+	}
+}
+
+// errNoneSelected says that a selection selects nothing.
+var errNoneSelected = errors.New("no validator is selected")
+
+func (h *home) viewed(ctx context.Context, s *selection, view *view) iter.Seq2[chosen, error] {
+	return func(yield func(chosen, error) bool) {
+		fail := func(err error) { yield(chosen{}, err) }
+		if s.order == record.ImportedOrder && !s.foreign {
+			fail(errForeignOrder())
+			return
+		}
+		rows := h.everything(ctx, s)
 		if len(s.words) > 0 {
 			rows = h.named(ctx, s)
 		}
 		found := false
-		for v, err := range rows {
+		for c, err := range rows {
 			if err != nil {
 				fail(err)
 				return
 			}
-			c, keep := view.add(v)
-			if !keep {
+			if view.see != nil {
+				view.see(&c)
+			}
+			if !view.add(&c) {
 				continue
 			}
 			found = true
@@ -74,7 +138,28 @@ func (h *home) validators(ctx context.Context, s *selection) iter.Seq2[chosen, e
 			}
 		}
 		if !found && !s.empty() {
-			fail(usage("stakeseal list shows all", "no validator is selected"))
+			fail(usage("stakeseal list shows all", "%w", errNoneSelected))
+		}
+	}
+}
+
+// everything yields the validators of an order, or all that there are.
+func (h *home) everything(ctx context.Context, s *selection) iter.Seq2[chosen, error] {
+	return func(yield func(chosen, error) bool) {
+		if s.order != record.ImportedOrder {
+			for v, err := range h.records.Validators(ctx, record.Query{Order: s.order}) {
+				if !yield(chosen{Validator: v}, err) || err != nil {
+					return
+				}
+			}
+		}
+		if !s.foreign || s.order != "" && s.order != record.ImportedOrder {
+			return
+		}
+		for i, err := range h.records.Imported(ctx, "") {
+			if !yield(chosenImport(i), err) || err != nil {
+				return
+			}
 		}
 	}
 }
@@ -86,11 +171,12 @@ type view struct {
 	s       *selection
 	labels  map[string]string
 	signers map[eth.Pubkey]string
-	orders  map[string]map[string]string
+	orders  map[string]record.Order
+	see     func(*chosen) // is called with every row, selected or not; nil: nobody asks
 }
 
 func (h *home) view(ctx context.Context, s *selection) (*view, error) {
-	v := &view{s: s, labels: map[string]string{}, signers: map[eth.Pubkey]string{}, orders: map[string]map[string]string{}}
+	v := &view{s: s, labels: map[string]string{}, signers: map[eth.Pubkey]string{}, orders: map[string]record.Order{}}
 	for _, label := range s.labels {
 		key, value, ok := strings.Cut(label, "=")
 		if !ok {
@@ -101,18 +187,20 @@ func (h *home) view(ctx context.Context, s *selection) (*view, error) {
 	if s.unassigned && s.signer != "" {
 		return nil, usage("", "--unassigned and --signer exclude each other")
 	}
-	for assigned, err := range h.records.Assigned(ctx, "") {
-		if err != nil {
-			return nil, err
+	if s.shown || s.unassigned || s.signer != "" {
+		for assigned, err := range h.records.Assigned(ctx, "") {
+			if err != nil {
+				return nil, err
+			}
+			v.signers[assigned.Pubkey] = assigned.Signer
 		}
-		v.signers[assigned.Pubkey] = assigned.Signer
 	}
-	known := false
+	known := s.order == record.ImportedOrder
 	for o, err := range h.records.Orders(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		v.orders[o.ID] = o.Labels
+		v.orders[o.ID] = o
 		known = known || o.ID == s.order
 	}
 	if s.order != "" && !known {
@@ -121,20 +209,30 @@ func (h *home) view(ctx context.Context, s *selection) (*view, error) {
 	return v, nil
 }
 
-func (v *view) add(row record.Validator) (chosen, bool) {
-	c := chosen{row, v.signers[row.Pubkey], v.orders[row.Order]}
+// add joins a validator, and says whether it is selected.
+func (v *view) add(c *chosen) bool {
+	c.Signer, c.Labels = v.signers[c.Pubkey], v.orders[c.Order].Labels
 	switch {
-	case v.s.order != "" && row.Order != v.s.order,
+	case v.s.order != "" && c.Order != v.s.order,
 		v.s.signer != "" && c.Signer != v.s.signer,
 		v.s.unassigned && c.Signer != "":
-		return c, false
+		return false
 	}
+	return v.labelled(c.Labels)
+}
+
+func (v *view) labelled(labels map[string]string) bool {
 	for key, value := range v.labels {
-		if got, ok := c.Labels[key]; !ok || got != value {
-			return c, false
+		if got, ok := labels[key]; !ok || got != value {
+			return false
 		}
 	}
-	return c, true
+	return true
+}
+
+// selects says whether all validators of an order may be selected.
+func (v *view) selects(o record.Order) bool {
+	return (v.s.order == "" || v.s.order == o.ID) && v.labelled(o.Labels)
 }
 
 var hexRule = regexp.MustCompile(`^[0-9a-f]{1,96}$`)
@@ -143,53 +241,80 @@ var hexRule = regexp.MustCompile(`^[0-9a-f]{1,96}$`)
 func digits(word string) string { return strings.TrimPrefix(strings.ToLower(word), "0x") }
 
 // named yields the validators that the words name, each once.
-func (h *home) named(ctx context.Context, s *selection) iter.Seq2[record.Validator, error] {
-	return func(yield func(record.Validator, error) bool) {
+func (h *home) named(ctx context.Context, s *selection) iter.Seq2[chosen, error] {
+	return func(yield func(chosen, error) bool) {
 		words, err := expand(s.words)
 		if err != nil {
-			yield(record.Validator{}, err)
+			yield(chosen{}, err)
 			return
 		}
 		seen := map[eth.Pubkey]bool{}
 		for _, word := range words {
-			v, err := h.one(ctx, word)
+			c, err := h.which(ctx, word)
+			if err == nil && c.Imported != nil && !s.foreign {
+				err = errForeign(c.Pubkey)
+			}
 			if err != nil {
-				yield(record.Validator{}, err)
+				yield(chosen{}, err)
 				return
 			}
-			if seen[v.Pubkey] {
+			if seen[c.Pubkey] {
 				continue
 			}
-			seen[v.Pubkey] = true
-			if !yield(v, nil) {
+			seen[c.Pubkey] = true
+			if !yield(c, nil) {
 				return
 			}
 		}
 	}
 }
 
-// one finds the validator whose pubkey begins with word.
+// one is which, for who asks the record what it is: an imported key's order is
+// record.ImportedOrder.
 func (h *home) one(ctx context.Context, word string) (record.Validator, error) {
+	c, err := h.which(ctx, word)
+	return c.Validator, err
+}
+
+// which finds the validator whose pubkey begins with word, born here or
+// imported.
+func (h *home) which(ctx context.Context, word string) (chosen, error) {
 	prefix := digits(word)
 	if !hexRule.MatchString(prefix) {
-		return record.Validator{}, usage("a pubkey or the beginning of one, with or without 0x; @FILE for a list", "%q is no pubkey", short(word))
+		return chosen{}, usage("a pubkey or the beginning of one, with or without 0x; @FILE for a list", "%q is no pubkey", short(word))
 	}
-	var found []record.Validator
-	for v, err := range h.records.Validators(ctx, record.Query{Prefix: prefix}) {
+	var found []chosen
+	for c, err := range h.beginning(ctx, prefix) {
 		if err != nil {
-			return record.Validator{}, err
+			return chosen{}, err
 		}
-		if found = append(found, v); len(found) > 1 {
-			return record.Validator{}, usage("give more digits", "%q is ambiguous: %s and %s begin with it", short(word), short(found[0].Pubkey.String()), short(found[1].Pubkey.String()))
+		if found = append(found, c); len(found) > 1 {
+			return chosen{}, usage("give more digits", "%q is ambiguous: %s and %s begin with it", short(word), short(found[0].Pubkey.String()), short(found[1].Pubkey.String()))
 		}
 	}
 	if len(found) == 0 && len(prefix) == 64 {
-		return record.Validator{}, usage("a pubkey has 96 hex digits", "no validator's pubkey begins with these 64 digits (not shown: a secret key has as many)")
+		return chosen{}, usage("a pubkey has 96 hex digits", "no validator's pubkey begins with these 64 digits (not shown: a secret key has as many)")
 	}
 	if len(found) == 0 {
-		return record.Validator{}, usage("stakeseal list shows all", "no validator's pubkey begins with %q", short(word))
+		return chosen{}, usage("stakeseal list shows all", "no validator's pubkey begins with %q", short(word))
 	}
 	return found[0], nil
+}
+
+// beginning yields the validators whose pubkeys begin with the digits.
+func (h *home) beginning(ctx context.Context, prefix string) iter.Seq2[chosen, error] {
+	return func(yield func(chosen, error) bool) {
+		for v, err := range h.records.Validators(ctx, record.Query{Prefix: prefix}) {
+			if !yield(chosen{Validator: v}, err) || err != nil {
+				return
+			}
+		}
+		for i, err := range h.records.Imported(ctx, prefix) {
+			if !yield(chosenImport(i), err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // expand replaces @FILE by the file's words: one pubkey a line, '#' comments.

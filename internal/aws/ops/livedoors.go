@@ -1,0 +1,124 @@
+package ops
+
+import (
+	"context"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+)
+
+// What is asked of Lambda about other ways to the function.
+type (
+	doorAPI interface {
+		GetPolicy(context.Context, *lambda.GetPolicyInput, ...func(*lambda.Options)) (*lambda.GetPolicyOutput, error)
+		ListFunctionUrlConfigs(context.Context, *lambda.ListFunctionUrlConfigsInput, ...func(*lambda.Options)) (*lambda.ListFunctionUrlConfigsOutput, error)
+		ListEventSourceMappings(context.Context, *lambda.ListEventSourceMappingsInput, ...func(*lambda.Options)) (*lambda.ListEventSourceMappingsOutput, error)
+	}
+	eventAPI interface {
+		ListFunctionEventInvokeConfigs(context.Context, *lambda.ListFunctionEventInvokeConfigsInput, ...func(*lambda.Options)) (*lambda.ListFunctionEventInvokeConfigsOutput, error)
+	}
+)
+
+// lookAtDoors judges every way to run the function that is not a call of its
+// alias by a role that may.
+func (e *examination) lookAtDoors(ctx context.Context) {
+	c := e.check("ways in", "orders without a requester's role: keys for allowed addresses only, but nobody stands for the order", "take it away, and find who put it there in the trail")
+	name := &e.Function
+	err := pages(func(next *string) (*string, error) {
+		out, err := e.Lambda.ListFunctionUrlConfigs(ctx, &lambda.ListFunctionUrlConfigsInput{FunctionName: name, Marker: next})
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range out.FunctionUrlConfigs {
+			c.add(Changed, "the function has a URL (%s, authentication %s)", aws.ToString(u.FunctionUrl), u.AuthType)
+		}
+		return out.NextMarker, nil
+	})
+	if absent(err, "ResourceNotFoundException") {
+		return // there is no function, and that was said
+	}
+	c.seen("lambda:ListFunctionUrlConfigs", err)
+	c.seen("lambda:ListEventSourceMappings", pages(func(next *string) (*string, error) {
+		out, err := e.Lambda.ListEventSourceMappings(ctx, &lambda.ListEventSourceMappingsInput{FunctionName: name, Marker: next})
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range out.EventSourceMappings {
+			c.add(Changed, "events of %s run the function", aws.ToString(m.EventSourceArn))
+		}
+		return out.NextMarker, nil
+	}))
+	c.seen("lambda:ListFunctionEventInvokeConfigs", pages(func(next *string) (*string, error) {
+		out, err := e.Lambda.ListFunctionEventInvokeConfigs(ctx, &lambda.ListFunctionEventInvokeConfigsInput{FunctionName: name, Marker: next})
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range out.FunctionEventInvokeConfigs {
+			if d := i.DestinationConfig; d != nil && (d.OnSuccess != nil && aws.ToString(d.OnSuccess.Destination) != "" || d.OnFailure != nil && aws.ToString(d.OnFailure.Destination) != "") {
+				if _, known := e.stacks.some("AWS::Lambda::EventInvokeConfig"); !known {
+					c.add(Changed, "answers of %s are sent elsewhere", aws.ToString(i.FunctionArn))
+				}
+			}
+		}
+		return out.NextMarker, nil
+	}))
+	// A permission can be given on the function, the alias or any version.
+	for _, q := range e.qualifiers(ctx, c) {
+		out, err := e.Lambda.GetPolicy(ctx, &lambda.GetPolicyInput{FunctionName: name, Qualifier: q})
+		if absent(err, "ResourceNotFoundException") {
+			continue
+		}
+		if !c.seen("lambda:GetPolicy", err) {
+			break
+		}
+		of := "the function"
+		if q != nil {
+			of += ":" + *q
+		}
+		policy, err := parsePolicy(aws.ToString(out.Policy))
+		if err != nil {
+			c.add(Changed, "the policy of %s: %v", of, err)
+			continue
+		}
+		for i, s := range policy.statements {
+			if s.allow {
+				c.add(Changed, "the policy of %s has %s", of, s.describe(i))
+			}
+		}
+	}
+	c.ok("no URL, no event source, no permission on the function or a version: only roles of this account whose own policies allow it")
+}
+
+// qualifiers are those under which a function can have a policy: none, the
+// aliases, the versions.
+func (e *examination) qualifiers(ctx context.Context, c *check) []*string {
+	list := []*string{nil, &e.Alias}
+	err := pages(func(next *string) (*string, error) {
+		out, err := e.Lambda.ListVersionsByFunction(ctx, &lambda.ListVersionsByFunctionInput{FunctionName: &e.Function, Marker: next})
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range out.Versions {
+			if aws.ToString(v.Version) != latest { // its policy is the function's
+				list = append(list, v.Version)
+			}
+		}
+		return out.NextMarker, nil
+	})
+	c.seen("lambda:ListVersionsByFunction", err)
+	err = pages(func(next *string) (*string, error) {
+		out, err := e.Lambda.ListAliases(ctx, &lambda.ListAliasesInput{FunctionName: &e.Function, Marker: next})
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range out.Aliases {
+			if !slices.ContainsFunc(list, func(q *string) bool { return aws.ToString(q) == aws.ToString(a.Name) }) {
+				list = append(list, a.Name)
+			}
+		}
+		return out.NextMarker, nil
+	})
+	c.seen("lambda:ListAliases", err)
+	return list
+}
