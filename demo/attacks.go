@@ -20,6 +20,7 @@ import (
 	"github.com/stakeseal/stakeseal/internal/folder"
 	"github.com/stakeseal/stakeseal/internal/identity"
 	"github.com/stakeseal/stakeseal/internal/sqlite"
+	"github.com/stakeseal/stakeseal/internal/telling"
 	"github.com/stakeseal/stakeseal/keygen"
 	"github.com/stakeseal/stakeseal/keygen/mnemonic"
 	"github.com/stakeseal/stakeseal/record"
@@ -57,8 +58,8 @@ func (s *story) sealed(home, order string) (births []record.Birth, mnemonics []r
 // generatorCannotOpen tries every file that the generator can read as an
 // identity, on both kinds of secret.
 func (s *story) generatorCannotOpen() error {
-	s.heading("The generator tries to open what it sealed, with all it holds. (G1)")
-	births, mnemonics, err := s.sealed(s.home, "first")
+	s.Heading("The generator tries to open what it sealed, with all it holds. (G1)")
+	births, mnemonics, err := s.sealed(s.Home, "first")
 	if err != nil {
 		return err
 	}
@@ -69,15 +70,15 @@ func (s *story) generatorCannotOpen() error {
 		if err := os.WriteFile(path, file, 0o600); err != nil {
 			return err
 		}
-		err := filepath.WalkDir(s.home, func(held string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(s.Home, func(held string, d fs.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
 				return err
 			}
-			r, err := s.run("age", "-d", "-i", held, path)
+			r, err := s.Run(nil, "age", "-d", "-i", held, path)
 			if err != nil {
 				return err
 			}
-			if tried++; r.code == 0 {
+			if tried++; r.Code == 0 {
 				return fmt.Errorf("%s opened %s", held, name)
 			}
 			return nil
@@ -86,14 +87,14 @@ func (s *story) generatorCannotOpen() error {
 			return err
 		}
 	}
-	s.line("refused, %d times of %d: settings, recipients, certifying key, records, bundles; none is an identity", tried, tried)
+	s.Line("refused, %d times of %d: settings, recipients, certifying key, records, bundles; none is an identity", tried, tried)
 	return nil
 }
 
 func (s *story) killedAndResumed() error {
 	const count = 96
-	s.heading("An order of %d is killed in the middle (kill -9), and resumed.", count)
-	cmd := exec.Command(filepath.Join(s.programs, "stakeseal"), "--home", s.home, "generate", "--count", fmt.Sprint(count), "--order", "killed", "--assign", "signer-a", "--yes")
+	s.Heading("An order of %d is killed in the middle (kill -9), and resumed.", count)
+	cmd := exec.Command(filepath.Join(s.Programs, "stakeseal"), "--home", s.Home, "generate", "--count", fmt.Sprint(count), "--order", "killed", "--assign", "signer-a", "--yes")
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func (s *story) killedAndResumed() error {
 	go func() { done <- cmd.Wait() }()
 	// The archive's folder tells how far it is without touching the store.
 	for made := 0; made < 20; {
-		entries, _ := os.ReadDir(filepath.Join(s.home, "bundles", "killed"))
+		entries, _ := os.ReadDir(filepath.Join(s.Home, "bundles", "killed"))
 		made = len(entries)
 		select {
 		case err := <-done:
@@ -119,7 +120,7 @@ func (s *story) killedAndResumed() error {
 	if err != nil {
 		return err
 	}
-	s.line("killed with %d of %d keys recorded", len(before), count)
+	s.Line("killed with %d of %d keys recorded", len(before), count)
 	if _, err := s.stakeseal(0, "generate", "--resume", "killed", "--assign", "signer-a"); err != nil {
 		return err
 	}
@@ -140,15 +141,15 @@ func (s *story) killedAndResumed() error {
 	if err != nil {
 		return err
 	}
-	if first := pubkeyRule.FindString(again.out); first != after[0] {
+	if first := telling.Pubkey.FindString(again.Out); first != after[0] {
 		return fmt.Errorf("a third run shows another key")
 	}
-	s.line("resumed: the same %d and %d more, %d in all; a third run changes nothing", kept, len(after)-kept, len(after))
+	s.Line("resumed: the same %d and %d more, %d in all; a third run changes nothing", kept, len(after)-kept, len(after))
 	return nil
 }
 
 func (s *story) deposits() error {
-	s.heading("Deposits are exported and judged; then one digit of the withdrawal address is changed. (G9)")
+	s.Heading("Deposits are exported and judged; then one digit of the withdrawal address is changed. (G9)")
 	out := filepath.Join(s.dir, "deposits")
 	if err := os.Mkdir(out, 0o700); err != nil {
 		return err
@@ -160,18 +161,18 @@ func (s *story) deposits() error {
 	if err != nil || len(files) != 1 {
 		return errors.Join(err, fmt.Errorf("%d deposit files", len(files)))
 	}
-	verify := func(path string) (result, error) {
-		return s.run("stakeseal", "deposit", "verify", path, "--network", "hoodi", "--withdrawal-address", address)
+	verify := func(path string) (telling.Result, error) {
+		return s.Run(nil, "stakeseal", "deposit", "verify", path, "--network", "hoodi", "--withdrawal-address", address)
 	}
 	good, err := verify(files[0])
-	if err != nil || good.code != 0 {
-		return errors.Join(err, fmt.Errorf("the deposit file was refused: %s", good.err))
+	if err != nil || good.Code != 0 {
+		return errors.Join(err, fmt.Errorf("the deposit file was refused: %s", good.Err))
 	}
 	data, err := os.ReadFile(files[0])
 	if err != nil {
 		return err
 	}
-	s.line("%d deposits good: roots, signatures, network, address", strings.Count(string(data), `"signature"`))
+	s.Line("%d deposits good: roots, signatures, network, address", strings.Count(string(data), `"signature"`))
 	digit := regexp.MustCompile(`("withdrawal_credentials": ?"[0-9a-f]{63})[0-9a-f]`)
 	changed := digit.ReplaceAll(data, []byte("${1}0"))
 	if bytes.Equal(changed, data) {
@@ -182,39 +183,39 @@ func (s *story) deposits() error {
 		return err
 	}
 	bad, err := verify(path)
-	if err != nil || bad.code != 3 {
-		return errors.Join(err, fmt.Errorf("a changed address ended with %d: %s", bad.code, bad.err))
+	if err != nil || bad.Code != 3 {
+		return errors.Join(err, fmt.Errorf("a changed address ended with %d: %s", bad.Code, bad.Err))
 	}
-	s.line("changed: refused, exit code %d: %s", bad.code, finding(bad))
+	s.Line("changed: refused, exit code %d: %s", bad.Code, finding(bad))
 	return nil
 }
 
 // finding is what the verdict's first refused row says.
-func finding(r result) string {
-	for line := range strings.Lines(r.out + r.err) {
+func finding(r telling.Result) string {
+	for line := range strings.Lines(r.Out + r.Err) {
 		if strings.Contains(line, "credentials") || strings.Contains(line, "address") {
 			return strings.Join(strings.Fields(line), " ")
 		}
 	}
-	return r.quote()
+	return r.Quote()
 }
 
 func (s *story) exportedTwice() error {
-	s.heading("The same deposit is exported a second time.")
+	s.Heading("The same deposit is exported a second time.")
 	r, err := s.stakeseal(5, "deposit", "export", "--order", "first", "--out", filepath.Join(s.dir, "deposits"))
 	if err != nil {
 		return err
 	}
-	s.line("refused, exit code %d: %s", r.code, r.quote())
+	s.Line("refused, exit code %d: %s", r.Code, r.Quote())
 	return nil
 }
 
 // swapped plays somebody who can write the store and recomputes every
 // checksum in it.
 func (s *story) swapped() error {
-	s.heading("Somebody with the store's file swaps two sealed keys, checksums and all. (G2, G4)")
+	s.Heading("Somebody with the store's file swaps two sealed keys, checksums and all. (G2, G4)")
 	copied := filepath.Join(s.dir, "copy")
-	if err := os.CopyFS(copied, os.DirFS(s.home)); err != nil {
+	if err := os.CopyFS(copied, os.DirFS(s.Home)); err != nil {
 		return err
 	}
 	births, _, err := s.sealed(copied, "first")
@@ -228,12 +229,12 @@ func (s *story) swapped() error {
 	if err := os.Chmod(filepath.Join(copied, "certifier.key"), 0o400); err != nil {
 		return err
 	}
-	r, err := s.run("stakeseal", "--home", copied, "keystore", "export", "--signer", "signer-a", "--identity", s.identity("signer-a"),
+	r, err := s.Run(nil, "stakeseal", "--home", copied, "keystore", "export", "--signer", "signer-a", "--identity", s.identity("signer-a"),
 		"--for", "web3signer", "--out", filepath.Join(s.dir, "stolen"), "--yes")
-	if err != nil || r.code != 3 {
-		return errors.Join(err, fmt.Errorf("swapped secrets ended with %d: %s", r.code, r.err))
+	if err != nil || r.Code != 3 {
+		return errors.Join(err, fmt.Errorf("swapped secrets ended with %d: %s", r.Code, r.Err))
 	}
-	s.line("refused, exit code %d: %s", r.code, r.quote())
+	s.Line("refused, exit code %d: %s", r.Code, r.Quote())
 	opener, err := s.opener("signer-a")
 	if err != nil {
 		return err
@@ -242,19 +243,19 @@ func (s *story) swapped() error {
 	if _, err := opener.Key(context.Background(), births[1].Sealing.File, seal.SigningBinding("hoodi", b.Order, b.Index, b.Pubkey)); err == nil {
 		return fmt.Errorf("one key opened as another")
 	}
-	s.line("and with no certificate in the way: the secret itself says what it is, and the opener refuses")
+	s.Line("and with no certificate in the way: the secret itself says what it is, and the opener refuses")
 	return nil
 }
 
 func (s *story) anotherSigner() error {
-	s.heading("Another signer asks for the keys. (G11)")
+	s.Heading("Another signer asks for the keys. (G11)")
 	for _, name := range []string{"signer-b", "anna"} {
 		r, err := s.stakeseal(6, "keystore", "export", "--signer", "signer-a", "--identity", s.identity(name),
 			"--for", "web3signer", "--out", filepath.Join(s.dir, "stolen"), "--yes")
 		if err != nil {
 			return err
 		}
-		s.line("%s: refused, exit code %d: %s", name, r.code, r.quote())
+		s.Line("%s: refused, exit code %d: %s", name, r.Code, r.Quote())
 	}
 	return nil
 }
@@ -270,7 +271,7 @@ func (s *story) opener(name string) (*unseal.Opener, error) {
 // searched opens every secret of the story and looks for it in everything
 // that was written and printed.
 func (s *story) searched() error {
-	s.heading("Every secret of this story is opened with its identity, and searched for in everything written. (G3)")
+	s.Heading("Every secret of this story is opened with its identity, and searched for in everything written. (G3)")
 	var needles canary.Needles
 	secrets := 0
 	anna, err := s.opener("anna")
@@ -283,7 +284,7 @@ func (s *story) searched() error {
 	}
 	ctx := context.Background()
 	for _, order := range []string{"first", "killed"} {
-		births, mnemonics, err := s.sealed(s.home, order)
+		births, mnemonics, err := s.sealed(s.Home, order)
 		if err != nil {
 			return err
 		}
@@ -310,9 +311,9 @@ func (s *story) searched() error {
 			secrets += 2
 		}
 	}
-	found := needles.In([]byte(s.said.String()))
-	read := int64(s.said.Len())
-	for _, dir := range []string{s.home, filepath.Join(s.dir, "deposits")} {
+	found := needles.In(s.Said())
+	read := int64(len(s.Said()))
+	for _, dir := range []string{s.Home, filepath.Join(s.dir, "deposits")} {
 		in, n, err := needles.InTree(dir)
 		if err != nil {
 			return err
@@ -326,17 +327,17 @@ func (s *story) searched() error {
 	if len(needles.In(bytes.Join(needles.Forms(), nil))) < needles.Len() {
 		return fmt.Errorf("the search does not find what is there")
 	}
-	s.line("%d secrets in %d forms, %.1f MB of files and output: none found", secrets, needles.Len(), float64(read)/1e6)
+	s.Line("%d secrets in %d forms, %.1f MB of files and output: none found", secrets, needles.Len(), float64(read)/1e6)
 	return nil
 }
 
 func (s *story) ageOpens() error {
-	s.heading("Without stakeseal: plain age opens a sealed mnemonic to readable text.")
-	archive, err := folder.Open(filepath.Join(s.home, "bundles"))
+	s.Heading("Without stakeseal: plain age opens a sealed mnemonic to readable text.")
+	archive, err := folder.Open(filepath.Join(s.Home, "bundles"))
 	if err != nil {
 		return err
 	}
-	_, mnemonics, err := s.sealed(s.home, "first")
+	_, mnemonics, err := s.sealed(s.Home, "first")
 	if err != nil {
 		return err
 	}
@@ -356,7 +357,7 @@ func (s *story) ageOpens() error {
 	if err := os.WriteFile(path, kept.Sealing.File, 0o600); err != nil {
 		return err
 	}
-	cmd := exec.Command(filepath.Join(s.programs, "age"), "-d", "-i", s.identity("vault"), path)
+	cmd := exec.Command(filepath.Join(s.Programs, "age"), "-d", "-i", s.identity("vault"), path)
 	text, err := cmd.Output()
 	if err != nil {
 		return fmt.Errorf("age did not open the mnemonic: %w", err)
@@ -371,7 +372,7 @@ func (s *story) ageOpens() error {
 		if line == "" {
 			continue
 		}
-		s.line("  %s", line)
+		s.Line("  %s", line)
 		if shown++; strings.HasPrefix(line, "mnemonic:") {
 			break
 		}

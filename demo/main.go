@@ -5,14 +5,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
+
+	"github.com/stakeseal/stakeseal/internal/telling"
 )
 
 func main() {
@@ -22,14 +21,11 @@ func main() {
 	}
 }
 
-// story is one run: its folders and everything that the programs printed.
+// story is one run and its folders.
 type story struct {
-	programs   string // where stakeseal, stakeseal-generator and age are
+	telling.Teller
 	dir        string
-	home       string
 	identities string // elsewhere, not in the home
-	said       strings.Builder
-	chapter    int
 	started    time.Time
 }
 
@@ -45,7 +41,7 @@ func tell() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	s := &story{programs: filepath.Dir(self), dir: dir, home: filepath.Join(dir, "home"),
+	s := &story{Teller: telling.Teller{Programs: filepath.Dir(self), Home: filepath.Join(dir, "home")}, dir: dir,
 		identities: filepath.Join(dir, "elsewhere"), started: time.Now()}
 	if err := os.Mkdir(s.identities, 0o700); err != nil {
 		return err
@@ -60,7 +56,7 @@ func tell() error {
 		}
 	}
 	fmt.Printf("\nAll of it as promised, in %.0f seconds. Now yours, with an address that you control:\n\n    %s init --network hoodi --withdrawal-address 0xYOUR_ADDRESS\n",
-		time.Since(s.started).Seconds(), relative(filepath.Join(s.programs, "stakeseal")))
+		time.Since(s.started).Seconds(), relative(filepath.Join(s.Programs, "stakeseal")))
 	return nil
 }
 
@@ -74,82 +70,24 @@ func relative(path string) string {
 	return path
 }
 
-// heading begins a chapter.
-func (s *story) heading(format string, args ...any) {
-	s.chapter++
-	fmt.Printf("\n%2d  %s\n", s.chapter, fmt.Sprintf(format, args...))
-}
-
-// line tells one fact.
-func (s *story) line(format string, args ...any) {
-	fmt.Printf("      %s\n", fmt.Sprintf(format, args...))
-}
-
-// result is what a program printed and how it ended.
-type result struct {
-	out, err string
-	code     int
-}
-
-// quote is the first line of the error, cut to a terminal's width.
-func (r result) quote() string {
-	for line := range strings.Lines(r.err) {
-		if _, text, ok := strings.Cut(line, "error: "); ok {
-			text = pubkeyRule.ReplaceAllStringFunc(strings.TrimSpace(text), func(p string) string { return p[:12] + ".." })
-			if len(text) > 160 {
-				text = text[:157] + "..."
-			}
-			return text
-		}
-	}
-	return strings.TrimSpace(r.err)
-}
-
-// run runs a program of the build folder. What it prints is kept, to be
-// searched for secrets at the end.
-func (s *story) run(program string, args ...string) (result, error) {
-	var out, words strings.Builder
-	cmd := exec.Command(filepath.Join(s.programs, program), args...)
-	cmd.Stdout, cmd.Stderr = &out, &words
-	err := cmd.Run()
-	s.said.WriteString(out.String() + words.String())
-	r := result{out.String(), words.String(), 0}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		r.code = exit.ExitCode()
-		err = nil
-	}
-	if err != nil {
-		return r, fmt.Errorf("couldn't run %s: %w", program, err)
-	}
-	return r, nil
-}
-
 // stakeseal runs the command on the story's home and expects an exit code.
-func (s *story) stakeseal(want int, args ...string) (result, error) {
-	r, err := s.run("stakeseal", append([]string{"--home", s.home}, args...)...)
-	if err != nil {
-		return r, err
-	}
-	if r.code != want {
-		return r, fmt.Errorf("stakeseal %s ended with %d, want %d:\n%s", strings.Join(args, " "), r.code, want, r.err)
-	}
-	return r, nil
+func (s *story) stakeseal(want int, args ...string) (telling.Result, error) {
+	return s.Stakeseal(nil, want, args...)
 }
 
 func (s *story) identity(name string) string { return filepath.Join(s.identities, name+".identity") }
 
 func (s *story) recipients() error {
-	s.heading("Identities are made where they will live; only their public halves travel.")
+	s.Heading("Identities are made where they will live; only their public halves travel.")
 	for _, name := range []string{"anna", "vault", "signer-a", "signer-b"} {
-		r, err := s.run("stakeseal", "identity", "new", "--out", s.identity(name))
+		r, err := s.Run(nil, "stakeseal", "identity", "new", "--out", s.identity(name))
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(s.dir, name+".txt"), []byte(r.out), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(s.dir, name+".txt"), []byte(r.Out), 0o600); err != nil {
 			return err
 		}
-		s.line("%-9s %s...", name, strings.TrimSpace(r.out)[:40])
+		s.Line("%-9s %s...", name, strings.TrimSpace(r.Out)[:40])
 	}
 	arg := func(name string) string { return name + "=" + filepath.Join(s.dir, name+".txt") }
 	_, err := s.stakeseal(0, "init", "--network", "hoodi", "--withdrawal-address", "cold="+address,
@@ -157,23 +95,21 @@ func (s *story) recipients() error {
 	if err != nil {
 		return err
 	}
-	s.line("home made: mnemonics are sealed to anna and vault, signing keys to signer-a")
+	s.Line("home made: mnemonics are sealed to anna and vault, signing keys to signer-a")
 	return nil
 }
 
-var pubkeyRule = regexp.MustCompile(`0x[0-9a-f]{96}`)
-
 // keys lists an order's validators by index.
 func (s *story) keys(order string) ([]string, error) {
-	r, err := s.run("stakeseal", "--home", s.home, "list", "--order", order)
+	r, err := s.Run(nil, "stakeseal", "--home", s.Home, "list", "--order", order)
 	if err != nil {
 		return nil, err
 	}
-	return pubkeyRule.FindAllString(r.out, -1), nil
+	return telling.Pubkey.FindAllString(r.Out, -1), nil
 }
 
 func (s *story) birth() error {
-	s.heading("An order for 6 validators. Nobody sees a key: they are made in a child process and sealed at once.")
+	s.Heading("An order for 6 validators. Nobody sees a key: they are made in a child process and sealed at once.")
 	begun := time.Now()
 	if _, err := s.stakeseal(0, "generate", "--count", "6", "--order", "first", "--assign", "signer-a", "--yes"); err != nil {
 		return err
@@ -182,18 +118,18 @@ func (s *story) birth() error {
 	if err != nil {
 		return err
 	}
-	s.line("%d keys made, checked, sealed, certified and archived in %.1f s; the first is %s...", len(keys), time.Since(begun).Seconds(), keys[0][:20])
+	s.Line("%d keys made, checked, sealed, certified and archived in %.1f s; the first is %s...", len(keys), time.Since(begun).Seconds(), keys[0][:20])
 	return nil
 }
 
 func (s *story) drill() error {
-	s.heading("Recovery is drilled before any deposit: each holder opens every mnemonic and re-derives every key.")
+	s.Heading("Recovery is drilled before any deposit: each holder opens every mnemonic and re-derives every key.")
 	for _, name := range []string{"anna", "vault"} {
 		r, err := s.stakeseal(0, "recovery", "drill", "--identity", s.identity(name))
 		if err != nil {
 			return err
 		}
-		s.line("%s: %d orders opened and re-derived, nothing shown", name, strings.Count(r.out, "\n")-1)
+		s.Line("%s: %d orders opened and re-derived, nothing shown", name, strings.Count(r.Out, "\n")-1)
 	}
 	return nil
 }
