@@ -5,9 +5,10 @@
 export CGO_CFLAGS ?= -O2 -D__BLST_PORTABLE__
 export GOTOOLCHAIN ?= local
 GO ?= go
-TEST_FLAGS ?=
+# A slow machine with one core takes long for the stories on AWS.
+TEST_FLAGS ?= -timeout 30m
 
-.PHONY: all build demo test check bench fuzz lint race vet vulncheck python emulators clean
+.PHONY: all build demo test check bench fuzz lint race vet vulncheck python emulators infra browser rehearsal cost load clean
 all: build
 
 # build: both programs, and age, which opens sealed files without stakeseal.
@@ -18,6 +19,22 @@ build:
 # demo: the whole story on a throw-away home, in about a minute.
 demo: build
 	@build/demo
+
+# rehearsal: the whole story on AWS, role by role, on this machine and without
+# an account. It needs Linux with namespaces and gcc with static libraries.
+rehearsal: build
+	@$(GO) build -trimpath -o build/ ./rehearsal
+	@build/rehearsal
+
+# cost: what an order costs on AWS, from durations and requests of this run.
+cost: build
+	@$(GO) build -trimpath -o build/ ./cost
+	@build/cost
+
+# load: an order of 10,000 validators on AWS as ranges, 20 at once, with
+# throttling, duplicates and crashes. It takes a few minutes.
+load:
+	STAKESEAL_LOAD=10000 $(GO) test -count=1 -timeout 60m -run '^TestLargeOrder$$' -v ./cmd/stakeseal/awsstory
 
 # test: everything; the last lines are the test runner's.
 test:
@@ -70,6 +87,15 @@ python:
 # AWS that are not ours. It installs them into build/ and stops them again.
 emulators:
 	bash internal/aws/emulators.sh
+
+# infra: the templates before programs that others wrote (npm, pip): checkers, a
+# simulator of IAM, another CloudFormation.
+infra:
+	bash infra/check/check.sh
+
+# browser: the page that a release manager reads, in a real browser.
+browser:
+	bash release/browser.sh
 
 clean:
 	rm -rf build
