@@ -300,7 +300,7 @@ func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 		address, _ := c.Credentials.Address()
 		name, named := h.generator.AddressName(address)
 		if !named && certificateErr == nil && v.Approver != "" {
-			name = v.AddressName + ", approved by " + v.Approver
+			name = addressWords(v.AddressName, v.Approver)
 		}
 		t.row("withdrawals to", fmt.Sprintf("%v (%s)", address, name))
 		t.row("credentials", c.Credentials.String())
