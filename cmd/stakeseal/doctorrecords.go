@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/stakeseal/stakeseal/birth"
+	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/record"
 )
 
@@ -54,22 +55,35 @@ func (a *app) examineOrder(ctx context.Context, h *home, r *report, o record.Ord
 		r.wrong(check, tampered, "%v", err)
 		return nil
 	}
-	bad, cutShort := 0, 0
-	bar := a.progress(int64(s.count), "checked")
-	defer bar.done()
-	for job, err := range s.births {
+	var births []func(context.Context) (record.Birth, *certificate.Verified, error)
+	for read, err := range s.births {
 		if err != nil {
 			return err
 		}
-		b, v, err := job(ctx)
+		births = append(births, read)
+	}
+	bar := a.progress(int64(s.count), "checked")
+	defer bar.done()
+	verdicts := make([]error, len(births)) // each its own: no lock, and the order's own order
+	err = inParallel(ctx, h.readers(1), numbered(births), func(ctx context.Context, read nth[func(context.Context) (record.Birth, *certificate.Verified, error)]) error {
+		b, v, err := read.of(ctx)
 		if err == nil {
 			err = s.covers(b, v)
 		}
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
 		bar.step()
+		verdicts[read.at] = err
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	bad, cutShort := 0, 0
+	for _, err := range verdicts {
 		switch {
 		case err == nil:
-		case ctx.Err() != nil:
-			return err
 		case errors.Is(err, errCutShort):
 			cutShort++
 		default:

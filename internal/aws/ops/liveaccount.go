@@ -209,7 +209,11 @@ type power struct {
 
 func (e *examination) powers() []power {
 	table, archive := e.Tables.Records, e.resource("s3", e.Archive)
-	secret := []string{e.Role("generator"), e.Role("signer"), e.Role("recovery")}
+	// Every role is one that nobody else may have: break-glass can take the others.
+	secret := []string{e.Role("break-glass")}
+	for _, name := range roleNames {
+		secret = append(secret, e.Role(name))
+	}
 	stack := e.resource("cloudformation", "stack/"+e.Name+"-foundation/any")
 	return []power{
 		{"change the maker", prefixed("lambda:", "UpdateFunctionCode", "UpdateFunctionConfiguration", "PublishVersion", "UpdateAlias", "CreateAlias", "DeleteAlias",
@@ -221,7 +225,7 @@ func (e *examination) powers() []power {
 		{"run the generator past its alias", []string{"lambda:InvokeFunction"}, []string{e.function(), e.function() + ":" + latest, e.function() + ":1"}, nil, gainsVersion},
 		{"change rights", prefixed("iam:", "PutRolePolicy", "AttachRolePolicy", "DetachRolePolicy", "DeleteRolePolicy", "UpdateAssumeRolePolicy", "PutRolePermissionsBoundary",
 			"DeleteRolePermissionsBoundary", "CreateRole", "DeleteRole", "AddRoleToInstanceProfile"), secret, nil,
-			"can give themselves every right that a policy of IAM gives: the generator's role with code of their own, the signer's role"},
+			"can give themselves every right that a policy of IAM gives: break-glass, the generator's role with code of their own, the signer's role"},
 		{"change policies", prefixed("iam:", "CreatePolicyVersion", "SetDefaultPolicyVersion", "DeletePolicyVersion", "DeletePolicy"), []string{e.resource("iam", "policy/"+e.Name+"-boundary")}, nil, "can take away the bounds of every role"},
 		{"make users and keys", prefixed("iam:", "CreateUser", "CreateAccessKey", "CreateLoginProfile", "UpdateLoginProfile", "AttachUserPolicy", "PutUserPolicy", "AddUserToGroup", "CreateOpenIDConnectProvider", "CreateSAMLProvider"),
 			[]string{e.resource("iam", "user/any")}, nil, "can make access that lasts and belongs to nobody"},
@@ -287,20 +291,7 @@ func (e *examination) lookAtPowers() {
 		}
 		c.ok("%s", strings.Join(holders, ", "))
 	}
-	c := e.check("outsiders", "all that these rights give; the account is meant for the installation alone", "take the rights away, or, if you know and watch this principal, name it: --known-administrator ARN")
-	var known []string
-	for _, arn := range sortedKeys(others) {
-		if slices.Contains(e.Known, arn) {
-			known = append(known, e.short(arn))
-			continue
-		}
-		c.add(Changed, "%s may %s", e.short(arn), strings.Join(others[arn], ", "))
-	}
-	text := "nobody outside of the installation has power over it"
-	if known != nil {
-		text = "only whom you named: " + strings.Join(known, ", ")
-	}
-	c.ok("%s; AWS's own service-linked roles are left out, and what an organisation's policies forbid is not seen", text)
+	e.lookAtOutsiders(others)
 }
 
 // beyond are those of a role's actions that are not its own: by its template

@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 )
 
 // What is asked of Lambda about other ways to the function.
@@ -55,11 +56,7 @@ func (e *examination) lookAtDoors(ctx context.Context) {
 			return nil, err
 		}
 		for _, i := range out.FunctionEventInvokeConfigs {
-			if d := i.DestinationConfig; d != nil && (d.OnSuccess != nil && aws.ToString(d.OnSuccess.Destination) != "" || d.OnFailure != nil && aws.ToString(d.OnFailure.Destination) != "") {
-				if _, known := e.stacks.some("AWS::Lambda::EventInvokeConfig"); !known {
-					c.add(Changed, "answers of %s are sent elsewhere", aws.ToString(i.FunctionArn))
-				}
-			}
+			e.lookAtDestinations(c, i)
 		}
 		return out.NextMarker, nil
 	}))
@@ -88,6 +85,40 @@ func (e *examination) lookAtDoors(ctx context.Context) {
 		}
 	}
 	c.ok("no URL, no event source, no permission on the function or a version: only roles of this account whose own policies allow it")
+}
+
+// lookAtDestinations holds where answers go to the template's queue. An event
+// that failed has the order in it, and an answer that did not the certificates.
+func (e *examination) lookAtDestinations(c *check, i types.FunctionEventInvokeConfig) {
+	at := func(v any, name string) any {
+		m, _ := v.(map[string]any)
+		return m[name]
+	}
+	var success, failure string
+	if d := i.DestinationConfig; d != nil && d.OnSuccess != nil {
+		success = aws.ToString(d.OnSuccess.Destination)
+	}
+	if d := i.DestinationConfig; d != nil && d.OnFailure != nil {
+		failure = aws.ToString(d.OnFailure.Destination)
+	}
+	asked := map[string][]string{}
+	list, _ := e.stacks.some("AWS::Lambda::EventInvokeConfig")
+	for _, r := range list {
+		for _, on := range []string{"OnSuccess", "OnFailure"} {
+			if to := loosely(at(at(r.Properties["DestinationConfig"], on), "Destination")); to != "" {
+				asked[on] = append(asked[on], to)
+			}
+		}
+	}
+	for on, live := range map[string]string{"OnSuccess": success, "OnFailure": failure} {
+		switch {
+		case live == "" || slices.Contains(asked[on], live):
+		case unresolved(asked[on]):
+			c.add(Warning, "answers of %s are sent to %s: not compared, the template's place is known to AWS only", aws.ToString(i.FunctionArn), live)
+		default:
+			c.add(Changed, "answers of %s are sent elsewhere: to %s", aws.ToString(i.FunctionArn), live)
+		}
+	}
 }
 
 // qualifiers are those under which a function can have a policy: none, the

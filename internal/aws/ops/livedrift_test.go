@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"errors"
 	"net/url"
 	"slices"
 	"time"
@@ -130,6 +131,13 @@ var drifts = []struct {
 	{"answers elsewhere", func(f *liveFake, _ *Live) {
 		f.invokes = []lambdatypes.FunctionEventInvokeConfig{{FunctionArn: aws.String("arn:f"), DestinationConfig: &lambdatypes.DestinationConfig{OnSuccess: &lambdatypes.OnSuccess{Destination: aws.String("arn:q")}}}}
 	}, []string{"changed ways in: answers of arn:f are sent elsewhere"}},
+	{"failures to another queue", func(f *liveFake, _ *Live) {
+		f.resources = append(f.resources, Resource{"function", "Failures", "AWS::Lambda::EventInvokeConfig", "x", m{"DestinationConfig": m{"OnFailure": m{"Destination": "arn:queue"}}}})
+		to := func(arn string) lambdatypes.FunctionEventInvokeConfig {
+			return lambdatypes.FunctionEventInvokeConfig{FunctionArn: aws.String("arn:f"), DestinationConfig: &lambdatypes.DestinationConfig{OnFailure: &lambdatypes.OnFailure{Destination: &arn}}}
+		}
+		f.invokes = []lambdatypes.FunctionEventInvokeConfig{to("arn:queue"), to("arn:evil")}
+	}, []string{"changed ways in: answers of arn:f are sent elsewhere: to arn:evil"}},
 	{"permission", func(f *liveFake, _ *Live) {
 		f.policies[""] = jsonText(statements(m{"Sid": "x", "Effect": "Allow", "Principal": m{"Service": "s3.amazonaws.com"}, "Action": "lambda:InvokeFunction", "Resource": "arn:f"}))
 	}, []string{`changed ways in: the policy of the function has "x": Allow lambda:InvokeFunction to Service:s3.amazonaws.com on arn:f`}},
@@ -148,6 +156,11 @@ var drifts = []struct {
 		f.code = []byte("no zip")
 		f.versions[2].CodeSha256 = aws.String(sha256Text(f.code))
 	}, []string{"changed release: version 7 holds something that is no package of ours: zip"}},
+
+	{"a second program", func(f *liveFake, _ *Live) { f.pack("./bootstrap") }, []string{`changed release: version 7 holds something that is no package of ours: it holds "./bootstrap"`}},
+	{"a program of the root", func(f *liveFake, _ *Live) { f.pack("/bootstrap") }, []string{`changed release: version 7 holds something that is no package of ours: it holds "/bootstrap"`}},
+	{"a library", func(f *liveFake, _ *Live) { f.pack("lib/evil.so") }, []string{`changed release: version 7 holds something that is no package of ours: it holds "lib/evil.so"`}},
+	{"a signature and its statements", func(f *liveFake, _ *Live) { f.pack("META-INF/x.RSA", "provenance.json", "sbom.cdx.json") }, nil},
 
 	// Keys.
 	{"key pending deletion", func(f *liveFake, _ *Live) {
@@ -183,6 +196,20 @@ var drifts = []struct {
 	}, []string{
 		`changed key certifying policy: its policy is not the template's: it has "Any"`,
 		"changed key certifying signs: * may kms:Sign (Any, if kms:CallerAccount StringEquals 111122223333)"}},
+	{"opening under another condition, without templates", func(f *liveFake, l *Live) {
+		l.Template = nil
+		f.policy[signingKey] = withStatement(listless(f.policy[signingKey]), m{"Sid": "Hoodi", "Effect": "Allow", "Principal": m{"AWS": roleARN("auditor")}, "Action": "kms:Decrypt", "Resource": "*", "Condition": m{"StringEquals": m{"kms:EncryptionContext:network": "hoodi", "kms:EncryptionContext:order": "monthly-1"}}})
+	}, []string{
+		"unseen templates: this program has no templates",
+		"changed key signing policy: no statement denies kms:Decrypt to everybody but its opener",
+		"changed key signing policy: no statement denies kms:CreateGrant to everybody",
+		"changed key signing policy: no statement denies kms:ReplicateKey to everybody",
+		"changed key signing policy: no statement denies kms:ReEncryptFrom to everybody",
+		"changed key signing policy: no statement denies kms:ReEncryptTo to everybody",
+		"changed key signing opens: stakeseal-hoodi-auditor may kms:Decrypt (Hoodi, if ",
+		"warning table records: it has no resource policy", "warning table assignments: it has no resource policy", "warning table events: it has no resource policy",
+		"warning role auditor: not compared", "warning role break-glass: not compared", "warning role generator: not compared",
+		"warning role release-manager: not compared", "warning role requester: not compared", "warning role signer: not compared"}},
 	{"all but", func(f *liveFake, _ *Live) {
 		f.policy[certKey] = withStatement(f.policy[certKey], m{"Sid": "Not", "Effect": "Allow", "NotPrincipal": m{"AWS": roleARN("signer")}, "NotAction": []string{"kms:PutKeyPolicy", "kms:S*D*", "kms:Dis*", "kms:Del*", "kms:Cre*", "kms:Rep*", "kms:Imp*", "kms:Up*", "kms:Sy*"}, "Resource": "*"})
 	}, []string{
@@ -341,7 +368,7 @@ var drifts = []struct {
 	}, nil},
 	{"a harmless role beside", func(f *liveFake, _ *Live) {
 		f.roles["x"] = &iamtypes.RoleDetail{Arn: aws.String("arn:aws:iam::111122223333:role/logs"), RoleName: aws.String("logs"), Path: aws.String("/")}
-		setPolicy(f.roles["x"], "p", m{"Effect": "Allow", "Action": []string{"logs:*", "lambda:Get*"}, "Resource": "*"}, m{"Effect": "Allow", "Action": "lambda:*", "Resource": "arn:aws:lambda:us-east-1:111122223333:function:another"})
+		setPolicy(f.roles["x"], "p", m{"Effect": "Allow", "Action": []string{"logs:Get*", "lambda:Get*", "sts:GetCallerIdentity", "s3:List*"}, "Resource": "*"}, m{"Effect": "Allow", "Action": "logs:*", "Resource": "arn:aws:logs:*:111122223333:log-group:/app/*"}, m{"Effect": "Allow", "Action": "lambda:*", "Resource": "arn:aws:lambda:us-east-1:111122223333:function:another"})
 	}, nil},
 	{"the generator's role for others", func(f *liveFake, _ *Live) {
 		f.roles["generator"].AssumeRolePolicyDocument = aws.String(url.PathEscape(jsonText(statements(
@@ -384,7 +411,8 @@ var drifts = []struct {
 		setPolicy(f.roles["spy"], "p", m{"Effect": "Allow", "Action": "cloudtrail:StopLogging", "Resource": "*"})
 	}, []string{
 		"changed role spy: no template makes it; taken by arn:aws:iam::444455556666:role/spy",
-		"changed may blind the trail: stakeseal-hoodi-spy may cloudtrail:StopLogging"}},
+		"changed may blind the trail: stakeseal-hoodi-spy may cloudtrail:StopLogging",
+		"changed outsiders: stakeseal-hoodi-spy may cloudtrail:StopLogging, on patterns"}},
 	{"IAM would let it open", func(f *liveFake, _ *Live) { f.simulate = iamtypes.PolicyEvaluationDecisionTypeAllowed }, []string{
 		"changed generator cannot open: IAM lets the generator kms:Decrypt on " + signingKey, "changed generator cannot open: IAM lets the generator kms:Decrypt on " + recoveryKey,
 		"changed generator cannot open: IAM lets the generator kms:ReEncryptFrom on " + signingKey, "changed generator cannot open: IAM lets the generator kms:ReEncryptFrom on " + recoveryKey,
@@ -393,11 +421,49 @@ var drifts = []struct {
 
 	// Stacks.
 	{"another template", func(f *liveFake, _ *Live) { f.bodies["function"] = "another" }, []string{"changed stack function: it was deployed from another template"}},
+	{"a whole account", func(f *liveFake, _ *Live) {
+		f.parameter("bootstrap", "SignerPrincipals", "arn:aws:iam::444455556666:root")
+		f.fail["Resolve"] = errors.New("parameter SignerPrincipals: refused")
+	}, append([]string{
+		"changed parameters: SignerPrincipals names arn:aws:iam::444455556666:root: everybody",
+		"changed templates: the templates refuse the stacks' parameters: parameter SignerPrincipals"}, uncompared...)},
+	{"a pattern", func(f *liveFake, _ *Live) {
+		f.parameter("bootstrap", "BreakGlassPrincipals", "arn:aws:iam::444455556666:role/a,arn:aws:iam::444455556666:role/b*")
+	}, []string{"changed parameters: BreakGlassPrincipals names arn:aws:iam::444455556666:role/b*: everybody"}},
+	{"people of this account", func(f *liveFake, _ *Live) {
+		f.parameter("bootstrap", "BreakGlassPrincipals", "arn:aws:iam::111122223333:role/attacker")
+	}, []string{"warning parameters: people of this account, where whoever may change IAM becomes them: BreakGlassPrincipals attacker"}},
+	{"the provider's factor", func(f *liveFake, _ *Live) { f.parameter("bootstrap", "SecondFactor", "provider") }, []string{"warning parameters: SecondFactor=provider"}},
+	{"an importer", func(f *liveFake, _ *Live) {
+		f.parameter("bootstrap", "ImporterPrincipals", "arn:aws:iam::444455556666:role/a")
+		f.parameter("foundation", "Importer", "on")
+	}, []string{"warning parameters: ImporterPrincipals=arn:aws:iam::444455556666:role/a", "warning parameters: Importer=on"}},
+	{"a launch", func(f *liveFake, _ *Live) {
+		f.parameter("bootstrap", "SignerOn", "ec2")
+		f.parameter("bootstrap", "SignerLaunch", "on")
+	}, []string{"warning parameters: SignerLaunch=on"}},
+	{"no launch", func(f *liveFake, _ *Live) { f.parameter("bootstrap", "SignerLaunch", "on") }, nil},
+	{"one person for a release", func(f *liveFake, _ *Live) {
+		f.parameter("bootstrap", "DeveloperPrincipals", "arn:aws:iam::444455556666:role/a, arn:aws:iam::444455556666:role/b")
+		f.parameter("bootstrap", "ReleaseManagerPrincipals", "arn:aws:iam::444455556666:role/c,arn:aws:iam::444455556666:role/b")
+	}, []string{"warning parameters: arn:aws:iam::444455556666:role/b is developer and release manager"}},
 	{"line ends", func(f *liveFake, _ *Live) { f.bodies["function"] = "template of function\r\n" }, nil},
 	{"in between", func(f *liveFake, _ *Live) {
 		f.stacks[testName+"-function"].StackStatus = cftypes.StackStatusUpdateRollbackFailed
 	}, []string{"changed stack function: it is UPDATE_ROLLBACK_FAILED"}},
 	{"unprotected", func(f *liveFake, _ *Live) { f.stacks[testName+"-function"].EnableTerminationProtection = nil }, []string{"warning stack function: termination protection is off"}},
+}
+
+// uncompared are the lines of roles where no template can be resolved.
+var uncompared = []string{
+	"warning table records: it has no resource policy", "warning table assignments: it has no resource policy", "warning table events: it has no resource policy",
+	"warning role auditor: not compared", "warning role break-glass: not compared", "warning role generator: not compared",
+	"warning role release-manager: not compared", "warning role requester: not compared", "warning role signer: not compared"}
+
+// parameter gives a stack one more parameter.
+func (f *liveFake) parameter(stack, key, value string) {
+	s := f.stacks[testName+"-"+stack]
+	s.Parameters = append(s.Parameters, cftypes.Parameter{ParameterKey: &key, ParameterValue: &value})
 }
 
 // listOf picks statements of a policy.

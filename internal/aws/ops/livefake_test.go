@@ -144,7 +144,8 @@ func keyPolicy(purpose, opener string) m {
 	if purpose == "certifying" {
 		return statements(
 			m{"Sid": "Certifies", "Effect": "Allow", "Principal": m{"AWS": roleARN("generator")}, "Action": "kms:Sign", "Resource": "*"},
-			m{"Sid": "BreakGlass", "Effect": "Allow", "Principal": m{"AWS": roleARN("break-glass")}, "Action": []string{"kms:PutKeyPolicy", "kms:Describe*"}, "Resource": "*"})
+			m{"Sid": "BreakGlass", "Effect": "Allow", "Principal": m{"AWS": roleARN("break-glass")}, "Action": []string{"kms:PutKeyPolicy", "kms:Describe*"}, "Resource": "*"},
+			m{"Sid": "NoDetours", "Effect": "Deny", "Principal": "*", "Action": []string{"kms:CreateGrant", "kms:ReplicateKey"}, "Resource": "*"})
 	}
 	return statements(
 		m{"Sid": "Seals", "Effect": "Allow", "Principal": m{"AWS": roleARN("generator")}, "Action": "kms:Encrypt", "Resource": "*",
@@ -153,7 +154,8 @@ func keyPolicy(purpose, opener string) m {
 			"Condition": m{"StringEquals": m{"kms:EncryptionContext:purpose": purpose}}},
 		m{"Sid": "NobodyElse", "Effect": "Deny", "Principal": "*", "Action": "kms:Decrypt", "Resource": "*", "Condition": m{"ArnNotEquals": m{"aws:PrincipalArn": roleARN(opener)}}},
 		m{"Sid": "BreakGlass", "Effect": "Allow", "Principal": m{"AWS": roleARN("break-glass")}, "Action": []string{"kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"}, "Resource": "*"},
-		m{"Sid": "Reads", "Effect": "Allow", "Principal": "*", "Action": []string{"kms:GetKeyPolicy", "kms:ListGrants"}, "Resource": "*", "Condition": m{"ArnEquals": m{"aws:PrincipalArn": []string{roleARN("auditor"), roleARN("administrator")}}}})
+		m{"Sid": "Reads", "Effect": "Allow", "Principal": "*", "Action": []string{"kms:GetKeyPolicy", "kms:ListGrants"}, "Resource": "*", "Condition": m{"ArnEquals": m{"aws:PrincipalArn": []string{roleARN("auditor"), roleARN("administrator")}}}},
+		m{"Sid": "NoDetours", "Effect": "Deny", "Principal": "*", "Action": []string{"kms:CreateGrant", "kms:ReplicateKey", "kms:ReEncrypt*"}, "Resource": "*"})
 }
 
 func bucketPolicy(bucket string, archive bool) m {
@@ -186,7 +188,7 @@ func trust(name string) m {
 }
 
 // testPackage is a zip as a release is deployed.
-func testPackage(t *testing.T) []byte {
+func testPackage(t *testing.T, more ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
@@ -203,10 +205,21 @@ func testPackage(t *testing.T) []byte {
 			t.Fatal(err)
 		}
 	}
+	for _, name := range more {
+		if _, err := z.Create(name); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// pack has version 7 hold more files than a package.
+func (f *liveFake) pack(more ...string) {
+	f.code = testPackage(f.t, more...)
+	f.versions[2].CodeSha256 = aws.String(sha256Text(f.code))
 }
 
 func sha256Text(b []byte) string {

@@ -222,12 +222,14 @@ func (e *examination) lookAtKeyPolicy(ctx context.Context, client keyAPI, arn st
 	if want, known := e.stacks.one("AWS::KMS::Key", keyID(arn)); known {
 		e.compareDocument(c, policy, want.Properties["KeyPolicy"])
 		c.ok("as in the template, to the letter")
+	} else {
+		e.lookForDenials(c, policy, arn, k)
 	}
 	for _, right := range k.allowed {
 		c := e.check("key "+k.name+" "+right.verb, right.gains, c.hint)
 		var may []string
 		for _, action := range right.actions {
-			for _, g := range policy.grantees(action, arn, k.context) {
+			for _, g := range policy.grantees(action, arn, k.certain()) {
 				expected := slices.ContainsFunc(right.roles, func(role string) bool { return g.principal == e.Role(role) })
 				switch {
 				case wholeAccount(g.principal):
@@ -248,6 +250,31 @@ func (e *examination) lookAtKeyPolicy(ctx context.Context, client keyAPI, arn st
 		c.ok("%s", strings.Join(may, ", "))
 	}
 	return policy
+}
+
+// certain is what every call has in its encryption context. Its network, order
+// and index are another with each call: an Allow under a condition on them is
+// one all the same.
+func (k keyRole) certain() map[string]string {
+	if k.context == nil {
+		return nil
+	}
+	return map[string]string{"app": k.context["app"], "v": k.context["v"], "purpose": k.context["purpose"]}
+}
+
+// lookForDenials wants, where no template says the whole policy, the two
+// denials by which a key stays one role's whatever else is allowed: that nobody
+// else opens, and that there is no detour.
+func (e *examination) lookForDenials(c *check, policy *policyDocument, arn string, k keyRole) {
+	detours := []string{"kms:CreateGrant", "kms:ReplicateKey"}
+	if k.spec == types.KeySpecSymmetricDefault {
+		// Somebody of no role here stands for everybody.
+		c.want(policy.denied("kms:Decrypt", arn, e.resource("iam", "role/somebody")), "no statement denies kms:Decrypt to everybody but its opener: another Allow would be enough")
+		detours = append(detours, "kms:ReEncryptFrom", "kms:ReEncryptTo")
+	}
+	for _, action := range detours {
+		c.want(policy.denied(action, arn, e.Role("break-glass")), "no statement denies %s to everybody: it would open or lend the key by a detour", action)
+	}
 }
 
 func ifUnder(under string) string {

@@ -8,8 +8,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,6 +20,7 @@ import (
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/internal/aws/session"
 	"github.com/stakeseal/stakeseal/internal/config"
+	"github.com/stakeseal/stakeseal/release"
 )
 
 // downloader gets what a presigned URL of AWS leads to.
@@ -162,11 +165,30 @@ func readPackage(data []byte) (*packaged, error) {
 	if n > maxProgram {
 		return nil, fmt.Errorf("its program has more than %d bytes", maxProgram)
 	}
-	settings, err := config.LoadGenerator(z)
+	folder := &noted{from: z, read: map[string]bool{release.Program: true, release.ProvenanceFile: true, release.SBOMFile: true}}
+	settings, err := config.LoadGenerator(folder)
 	if err != nil {
 		return nil, err
+	}
+	// Lambda unpacks "./bootstrap" and "/bootstrap" over the program that was
+	// hashed: nothing may be there that was not read, but Signer's signature.
+	for _, f := range z.File {
+		if !folder.read[f.Name] && (!strings.HasPrefix(f.Name, "META-INF/") || strings.Contains(f.Name, "..")) {
+			return nil, fmt.Errorf("it holds %q, which no release has", clip(f.Name))
+		}
 	}
 	p := &packaged{settings: settings.Digest}
 	h.Sum(p.binary[:0])
 	return p, nil
+}
+
+// noted notes which files were opened.
+type noted struct {
+	from fs.FS
+	read map[string]bool
+}
+
+func (n *noted) Open(name string) (fs.File, error) {
+	n.read[name] = true
+	return n.from.Open(name)
 }

@@ -226,7 +226,7 @@ func callSeeds() []string {
 
 // TestSeeds: a fuzz target without seeds finds nothing, silently.
 func TestSeeds(t *testing.T) {
-	for target, seeds := range map[string][]string{"FuzzPolicy": policySeeds(), "FuzzCall": callSeeds()} {
+	for target, seeds := range map[string][]string{"FuzzPolicy": policySeeds(), "FuzzCall": callSeeds(), "FuzzOverlap": overlapSeeds} {
 		kept, err := filepath.Glob("testdata/fuzz/" + target + "/*")
 		if err != nil || len(seeds)+len(kept) < 5 {
 			t.Errorf("%s has %d seeds, %v", target, len(seeds)+len(kept), err)

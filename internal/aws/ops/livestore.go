@@ -106,7 +106,10 @@ func (e *examination) lookAtTable(ctx context.Context, name, arn, gains string) 
 	}
 	policy, err := e.DynamoDB.GetResourcePolicy(ctx, &dynamodb.GetResourcePolicyInput{ResourceArn: &arn})
 	if absent(err, "PolicyNotFoundException") {
-		want, _ := e.stacks.one("AWS::DynamoDB::Table", tableName(arn))
+		want, known := e.stacks.one("AWS::DynamoDB::Table", tableName(arn))
+		if !known {
+			c.add(Warning, "it has no resource policy; this release's templates give it one, which denies everybody what changes or deletes items")
+		}
 		c.want(want.Properties["ResourcePolicy"] == nil, "its resource policy, which denies everybody what changes or deletes items, is gone")
 	} else if c.seen("dynamodb:GetResourcePolicy", err) {
 		e.lookAtTablePolicy(c, arn, aws.ToString(policy.Policy))

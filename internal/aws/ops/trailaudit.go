@@ -111,9 +111,10 @@ func (c *Call) Seals() bool { return c.Service == "kms" && c.Action == "Encrypt"
 func (c *Call) Writes() bool {
 	switch c.Service {
 	case "dynamodb":
-		return c.Action != "GetItem" && c.Action != "Query" && c.Action != "Scan" && c.Action != "BatchGetItem" && !strings.HasPrefix(c.Action, "Describe")
+		return c.Action != "GetItem" && c.Action != "Query" && c.Action != "Scan" && c.Action != "BatchGetItem" && c.Action != "TransactGetItems" &&
+			!strings.HasPrefix(c.Action, "Describe") && !strings.HasPrefix(c.Action, "List") && c.Action != "GetRecords" && c.Action != "GetShardIterator" && c.Action != "GetResourcePolicy"
 	case "s3":
-		return strings.HasPrefix(c.Action, "Put") || strings.HasPrefix(c.Action, "Delete") || strings.HasPrefix(c.Action, "Copy") || strings.HasPrefix(c.Action, "Complete")
+		return strings.HasPrefix(c.Action, "Put") || strings.HasPrefix(c.Action, "Delete") || strings.HasPrefix(c.Action, "Restore") || strings.HasPrefix(c.Action, "Update") || strings.HasPrefix(c.Action, "Copy") || strings.HasPrefix(c.Action, "Complete")
 	}
 	return false
 }
@@ -130,15 +131,46 @@ func (s *Sought) wants(c *Call) bool {
 		}
 		return c.Changes() || (c.Opens() || c.Seals()) && s.concerns(c)
 	case "dynamodb":
-		return c.Names(s.Table) && c.Writes() && slices.Equal(asSet(c.Key), asSet(s.Item))
+		if !c.Writes() || !slices.ContainsFunc(c.Resources, s.ofTable) {
+			return false
+		}
+		// Transactions, batches, statements and restores name no key, or not
+		// all: what could have been this record belongs into the report.
+		return slices.Equal(asSet(c.Key), asSet(s.Item)) || c.Keyless()
 	case "s3":
-		return c.Writes() && len(c.Key) == 1 && slices.Contains(s.Objects, c.Key[0]) && slices.ContainsFunc(c.Resources, func(arn string) bool { return strings.Contains(arn, ":::"+s.Archive) })
+		return c.Writes() && (c.Keyless() || slices.Contains(s.Objects, c.Key[0])) && slices.ContainsFunc(c.Resources, func(arn string) bool {
+			_, name, _ := strings.Cut(arn, ":::")
+			bucket, _, _ := strings.Cut(name, "/")
+			return bucket == s.Archive
+		})
 	case "lambda":
 		// Lambda's names in the trail may carry a date: Invoke, Invoke20150331.
 		return strings.HasPrefix(c.Action, "Invoke") && slices.ContainsFunc(c.Resources, func(arn string) bool { return arn == s.Function || strings.HasPrefix(arn, s.Function+":") }) &&
 			c.Time.After(s.Born.Add(-TrailLag)) && !c.Time.After(s.Born)
 	}
 	return false
+}
+
+// ofTable says whether an ARN is the table of the records, or a backup, index or
+// stream of it.
+func (s *Sought) ofTable(arn string) bool {
+	return arn == s.Table || strings.HasPrefix(arn, s.Table+"/")
+}
+
+// Keyless says whether the key of what a call wrote cannot be read from its
+// event: it names none, or it is a call that writes many at once.
+func (c *Call) Keyless() bool {
+	switch c.Action {
+	case "TransactWriteItems", "BatchWriteItem", "ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction", "DeleteObjects":
+		return true
+	}
+	if len(c.Key) > 0 {
+		return false
+	}
+	// What is done to a table or bucket as a whole says so in its name; of that,
+	// only what puts other content in place, or takes all of it away.
+	return strings.HasPrefix(c.Action, "Restore") || c.Action == "DeleteTable" || c.Action == "ImportTable" ||
+		strings.HasSuffix(c.Action, "Item") || c.Service == "s3" && !strings.Contains(c.Action, "Bucket") && strings.Contains(c.Action, "Object")
 }
 
 // concerns says whether a call's encryption context is of the order. A denied

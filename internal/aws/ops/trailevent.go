@@ -175,9 +175,22 @@ func (c *Call) readParameters(raw json.RawMessage) error {
 		}
 	case "dynamodb":
 		var p struct {
-			Key map[string]json.RawMessage `json:"key"`
+			Key    map[string]json.RawMessage `json:"key"`
+			Table  string                     `json:"tableName"`
+			Source string                     `json:"sourceTableName"`
+			Target string                     `json:"targetTableName"`
 		}
 		if json.Unmarshal(raw, &p) == nil {
+			// Calls about a whole table, a restore among them, list no resource.
+			for _, table := range []string{p.Table, p.Source, p.Target} {
+				switch {
+				case table == "":
+				case strings.HasPrefix(table, "arn:"):
+					c.Resources = append(c.Resources, table)
+				default:
+					c.Resources = append(c.Resources, "arn:aws:dynamodb:"+c.Region+":"+c.Account+":table/"+table)
+				}
+			}
 			for _, name := range sortedKeys(p.Key) {
 				c.Key = append(c.Key, attributeText(p.Key[name]))
 			}

@@ -167,7 +167,7 @@ func TestExamined(t *testing.T) {
 	w, inst, s, settings := put(t)
 	auditor := as(t, w, "auditor")
 	r := examine(t, auditor, s, settings, true)
-	want := []string{"warning release: version 1: program "}
+	want := []string{"warning parameters: people of this account, where", "warning release: version 1: program ", "warning not looked at: whether anybody is subscribed"}
 	if got := lines(r, ops.Changed, ops.Unseen, ops.Warning); !slices.EqualFunc(got, want, strings.HasPrefix) {
 		t.Errorf("a sound installation:\n  %s", strings.Join(got, "\n  "))
 	}
