@@ -23,7 +23,11 @@ func (f *Flow) approve(address eth.Address, approval string) (string, error) {
 	if len(f.Approvers) == 0 {
 		return "", fmt.Errorf("%w: the withdrawal address %v is not among those that the settings allow, and they name nobody who could approve it", ErrOrder, address)
 	}
-	if _, _, err := certificate.VerifyAddressApproval([]byte(approval), f.Approvers, f.Network, address, f.Now().UTC()); err != nil {
+	a, _, err := certificate.VerifyAddressApproval([]byte(approval), f.Approvers, f.Network, address, f.Now().UTC())
+	if err == nil {
+		err = certificate.CheckApprovedName(a, f.Addresses)
+	}
+	if err != nil {
 		return "", fmt.Errorf("%w: the withdrawal address %v is not among those that the settings allow, and its approval: %w", ErrOrder, address, err)
 	}
 	return approval, nil

@@ -86,10 +86,11 @@ func TestApprovedAddress(t *testing.T) {
 	}
 	for name, approval := range map[string]string{
 		"none": "", "no envelope": "x", "of a stranger": sign(stranger, nil),
-		"of another address": sign(otto, func(a *certificate.AddressApproval) { a.Address = eth.Address{8} }),
-		"of another network": sign(otto, func(a *certificate.AddressApproval) { a.Network = "sepolia" }),
-		"that ended":         sign(otto, func(a *certificate.AddressApproval) { a.NotAfter = now.Add(-time.Second) }),
-		"of tomorrow":        sign(otto, func(a *certificate.AddressApproval) { a.NotBefore = now.Add(time.Minute) }),
+		"of another address":   sign(otto, func(a *certificate.AddressApproval) { a.Address = eth.Address{8} }),
+		"of another network":   sign(otto, func(a *certificate.AddressApproval) { a.Network = "sepolia" }),
+		"that ended":           sign(otto, func(a *certificate.AddressApproval) { a.NotAfter = now.Add(-time.Second) }),
+		"under another's name": sign(otto, func(a *certificate.AddressApproval) { a.Name = "cold" }),
+		"of tomorrow":          sign(otto, func(a *certificate.AddressApproval) { a.NotBefore = now.Add(time.Minute) }),
 	} {
 		births, _, err := run(t.Context(), &h.flow, order("bad", approval))
 		if !errors.Is(err, birth.ErrOrder) || len(births) > 0 {

@@ -108,6 +108,16 @@ func VerifyAddressApproval(envelope []byte, approvers []TrustedKey, network eth.
 	return a, st.By[0], nil
 }
 
+// CheckApprovedName refuses (ErrMismatch) an approval that calls its address by
+// a name which stands for another address: people read the name, and an
+// approver could pass off an address as the one that they know.
+func CheckApprovedName(a AddressApproval, named map[string]eth.Address) error {
+	if known, taken := named[a.Name]; taken && known != a.Address {
+		return fmt.Errorf("%w: the approval calls %s %q, which is the name of %s", ErrMismatch, a.Address, a.Name, known)
+	}
+	return nil
+}
+
 // approvedAddress reads the approval in a birth without judging who signed it:
 // a certificate does not contradict itself.
 func approvedAddress(envelope string) (AddressApproval, error) {

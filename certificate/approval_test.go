@@ -64,6 +64,7 @@ func TestApprovedAddress(t *testing.T) {
 		"the certifying key":  {must(SignAddressApproval(ctx, certifier, exampleApproval())), nil, ErrSignature},
 		"a revoked approver":  {good, func(tr *Trust) { tr.Approvers[0].Revoked = true }, ErrUntrusted},
 		"a retired approver":  {good, func(tr *Trust) { tr.Approvers[0].NotAfter = at("2026-10-31T00:00:00Z") }, ErrUntrusted},
+		"another's name":      {changed(func(a *AddressApproval) { a.Name = "acme-cold" }), nil, ErrMismatch},
 		"ended":               {changed(func(a *AddressApproval) { a.NotAfter = at("2026-11-02T00:00:00Z") }), nil, ErrUntrusted},
 		"not yet":             {changed(func(a *AddressApproval) { a.NotBefore = at("2026-11-30T00:00:00Z") }), nil, ErrUntrusted},
 		"a changed signature": {[]byte(strings.Replace(string(good), `"sig":"`, `"sig":"AAAA`, 1)), nil, ErrSignature},

@@ -3,6 +3,7 @@ package certificate
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -28,6 +29,10 @@ type ReleaseStatement struct {
 	NotAfter   time.Time `json:"not_after,omitzero"` // absent: open
 	Time       time.Time `json:"time"`               // when it was signed first
 }
+
+// ErrTooFew says, beside ErrUntrusted, that nothing is wrong with a release
+// statement but that more release managers have to sign it.
+var ErrTooFew = errors.New("too few signatures")
 
 // packageSubject names the subject of every statement about a package.
 const packageSubject = "package"
@@ -80,13 +85,24 @@ func SignRelease(ctx context.Context, signer Signer, pkg Hash, s ReleaseStatemen
 	return SignStatement(ctx, signer, ReleaseType, packageSubject, pkg, s)
 }
 
+// Unrevoked are the keys of a list that are not revoked.
+func Unrevoked(keys []TrustedKey) []TrustedKey {
+	return slices.DeleteFunc(slices.Clone(keys), func(k TrustedKey) bool { return k.Revoked })
+}
+
 // VerifyRelease judges a release statement: signed by as many release managers
 // as the trust file demands, each valid at its time, and for its network. The
-// release it returns is what Releases may hold. The error is of class
+// signature of a revoked manager counts as none: the others' are of the same
+// statement, and one stolen key of several must not take their releases from
+// them. The release it returns is what Releases may hold. The error is of class
 // ErrFormat, ErrSignature, ErrMismatch or ErrUntrusted.
 func (t *Trust) VerifyRelease(envelope []byte) (Release, ReleaseStatement, error) {
-	st, err := VerifyStatement[ReleaseStatement](envelope, ReleaseType, t.Managers)
+	st, err := VerifyStatement[ReleaseStatement](envelope, ReleaseType, Unrevoked(t.Managers))
 	if err != nil {
+		// Where it is the revocation that took the last signature, say that.
+		if _, _, why := authenticate(envelope, maxStated, t.Managers); errors.Is(err, ErrSignature) && errors.Is(why, ErrUntrusted) {
+			err = why
+		}
 		return Release{}, ReleaseStatement{}, err
 	}
 	s := st.Predicate
@@ -101,14 +117,17 @@ func (t *Trust) VerifyRelease(envelope []byte) (Release, ReleaseStatement, error
 		return fail(fmt.Errorf("%w: release %q is for network %q, the trust file for %q", ErrMismatch, s.Name, clip(s.Network), t.Network.Name))
 	}
 	valid := 0
+	var why []error
 	for _, k := range st.By {
 		if err := k.ValidAt(s.Time); err != nil {
-			return fail(fmt.Errorf("release manager %q: %w", k.Name, err))
+			why = append(why, fmt.Errorf("release manager %q: %w", k.Name, err))
+			continue
 		}
 		valid++
 	}
 	if need := max(1, t.Threshold); valid < need {
-		return fail(fmt.Errorf("%w: release %q is signed by %d release managers, %d are needed", ErrUntrusted, s.Name, valid, need))
+		why = append([]error{fmt.Errorf("%w: %w: release %q is signed by %d release managers, %d are needed", ErrUntrusted, ErrTooFew, s.Name, valid, need)}, why...)
+		return fail(errors.Join(why...))
 	}
 	return Release{Name: s.Name, Binaries: s.Binaries, Settings: s.Settings, Validity: Validity{NotBefore: s.NotBefore, NotAfter: s.NotAfter},
 		Package: st.Subject, Review: s.Reviews[0], Commit: s.Commit, Statement: bytes.TrimSpace(envelope)}, s, nil
@@ -116,8 +135,9 @@ func (t *Trust) VerifyRelease(envelope []byte) (Release, ReleaseStatement, error
 
 // checkStatement holds an entry of the trust file to what its managers signed.
 // The entry may say less (a shorter validity, revoked), never more. A revoked
-// one needs no signature: that of a manager whose key is revoked itself could
-// not be had any more.
+// one needs no signature. One whose signatures were enough until a manager's
+// key was revoked may stay in the file, which reads on with all its other
+// entries; Stands refuses it wherever it would count.
 func (t *Trust) checkStatement(r Release) error {
 	if r.Commit != "" && !commitID.MatchString(r.Commit) {
 		return fmt.Errorf("release %q: commit %q is no whole commit id", r.Name, clip(r.Commit))
@@ -137,7 +157,12 @@ func (t *Trust) checkStatement(r Release) error {
 	if len(r.Statement) == 0 {
 		return fmt.Errorf("release %q has no statement of the release managers", r.Name)
 	}
-	signed, _, err := t.VerifyRelease(r.Statement)
+	before := *t
+	before.Managers = slices.Clone(t.Managers)
+	for i := range before.Managers {
+		before.Managers[i].Revoked = false
+	}
+	signed, _, err := before.VerifyRelease(r.Statement)
 	if err != nil {
 		return fmt.Errorf("release %q: statement: %w", r.Name, err)
 	}
@@ -147,6 +172,18 @@ func (t *Trust) checkStatement(r Release) error {
 	}
 	if r.NotBefore.Before(signed.NotBefore) || !signed.NotAfter.IsZero() && (r.NotAfter.IsZero() || r.NotAfter.After(signed.NotAfter)) {
 		return fmt.Errorf("release %q: its validity is longer than its statement says", r.Name)
+	}
+	return nil
+}
+
+// Stands refuses (ErrUntrusted) a release that too few release managers have
+// signed whose keys are not revoked. Check has seen to all else.
+func (t *Trust) Stands(r Release) error {
+	if len(Unrevoked(t.Managers)) == len(t.Managers) {
+		return nil
+	}
+	if _, _, err := t.VerifyRelease(r.Statement); err != nil {
+		return fmt.Errorf("%w: release %q stands no more, and has to be signed again: %w", ErrUntrusted, r.Name, err)
 	}
 	return nil
 }

@@ -238,6 +238,9 @@ func (t *Trust) addressName(b Birth) (name, approver string, err error) {
 		if err != nil {
 			return "", "", fmt.Errorf("withdrawal address %s is not in the trust file, and its approval: %w", address, err)
 		}
+		if err := CheckApprovedName(a, t.Addresses); err != nil {
+			return "", "", err
+		}
 		return a.Name, by.Name, nil
 	}
 	return "", "", fmt.Errorf("%w: withdrawal address %s is not in the trust file", ErrMismatch, address)
@@ -253,6 +256,9 @@ func (t *Trust) release(m Maker, at time.Time) (Release, error) {
 		}
 		if err := r.check(at); err != nil {
 			return Release{}, fmt.Errorf("%w: release %q %w", ErrUntrusted, r.Name, err)
+		}
+		if err := t.Stands(r); err != nil {
+			return Release{}, err
 		}
 		// A program says itself what it was built from; one that says something
 		// else than its release did not come from it, whatever its digest.
@@ -275,6 +281,9 @@ func (t *Trust) checkSettings(settings Hash, at time.Time) error {
 			continue
 		}
 		err := r.check(at)
+		if err == nil {
+			err = t.Stands(r)
+		}
 		if err == nil {
 			return nil
 		}

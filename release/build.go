@@ -123,6 +123,34 @@ func Build(ctx context.Context, r Recipe) (*Package, error) {
 
 // compile runs go and returns the program.
 func (r Recipe) compile(ctx context.Context, cc, source, out string) ([]byte, error) {
+	env, err := r.environment(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	command := buildCommand(r.Commit != "")
+	args := append([]string{}, command[1:len(command)-1]...)
+	args = append(args, "-o", out, command[len(command)-1])
+	cmd := exec.CommandContext(ctx, command[0], args...)
+	cmd.Dir = source
+	// Zig otherwise leaves a cache in the folder of each C package: in the
+	// module cache, which go mod verify then calls modified.
+	cmd.Env = append(env, "CC="+cc, "ZIG_LOCAL_CACHE_DIR="+filepath.Join(filepath.Dir(out), "zig-cache"))
+	words, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w: %s", ErrBuild, err, tailText(words))
+	}
+	program, err := os.ReadFile(out)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
+	}
+	return program, nil
+}
+
+// environment is all that go sees when it builds or lists the program.
+func (r Recipe) environment(ctx context.Context, source string) ([]string, error) {
 	env, err := goEnvironment(ctx, source)
 	if err != nil {
 		return nil, err
@@ -141,28 +169,12 @@ func (r Recipe) compile(ctx context.Context, cc, source, out string) ([]byte, er
 		env["GOTOOLCHAIN"] = r.Toolchain // go fetches it, checked against the checksum database
 	}
 	delete(env, "GOVERSION")
-	command := buildCommand(r.Commit != "")
-	args := append([]string{}, command[1:len(command)-1]...)
-	args = append(args, "-o", out, command[len(command)-1])
-	cmd := exec.CommandContext(ctx, command[0], args...)
-	cmd.Dir = source
-	cmd.Env = inherited(append(fixedEnvironment(r.Arch), "CC="+cc)...)
-	cmd.Env = append(cmd.Env, plainGit()...) // go asks git for the commit
+	out := inherited(fixedEnvironment(r.Arch)...)
+	out = append(out, plainGit()...) // go asks git for the commit
 	for _, name := range sortedKeys(env) {
-		cmd.Env = append(cmd.Env, name+"="+env[name])
+		out = append(out, name+"="+env[name])
 	}
-	words, err := cmd.CombinedOutput()
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w: %s", ErrBuild, err, tailText(words))
-	}
-	program, err := os.ReadFile(out)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBuild, err)
-	}
-	return program, nil
+	return out, nil
 }
 
 // goEnvironment is where go keeps things on this machine and where it fetches
@@ -206,11 +218,12 @@ func static(program []byte) error {
 	return nil
 }
 
-// tailText is the end of what a program printed, where the reason stands.
+// tailText is the end of what a program printed, where the reason stands, with
+// nothing that a terminal obeys: a compiler quotes the source.
 func tailText(words []byte) string {
 	text := strings.TrimSpace(string(words))
 	if len(text) > 2000 {
 		text = "..." + text[len(text)-2000:]
 	}
-	return text
+	return visible(text)
 }

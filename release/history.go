@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,8 +25,15 @@ const (
 
 // history lists the commits and the source's differences by package.
 func (r *Report) history(ctx context.Context, p *Package, in Inspection) error {
+	r.suspiciousModules()
 	if in.Base == nil {
-		return nil
+		// All is to be read; what no reader can read is named.
+		made := newInputs()
+		if _, err := in.Repository.addInputs(ctx, p.Provenance, made, true); err != nil {
+			made.find(Danger, "Which files the generator is made of could not be listed: %s.", err)
+		}
+		made.report(r)
+		return ctx.Err()
 	}
 	from, to := in.Base.Provenance.Commit, p.Provenance.Commit
 	if from == to {
@@ -44,58 +52,106 @@ func (r *Report) history(ctx context.Context, p *Package, in Inspection) error {
 	if err := r.readCommits(ctx, in.Repository, from, to); err != nil {
 		return err
 	}
-	files, err := in.Repository.diff(ctx, from, to)
+	return r.source(ctx, in.Repository, in.Base, p)
+}
+
+// source adds the differences between the sources of two packages.
+func (r *Report) source(ctx context.Context, repo Repository, before, after *Package) error {
+	made := repo.bothInputs(ctx, before.Provenance, after.Provenance)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	files, err := repo.diff(ctx, before.Provenance.Commit, after.Provenance.Commit, made)
 	if err != nil {
 		return err
 	}
-	inside := in.Repository.generatorFolders(ctx, to)
-	if inside == nil {
-		r.attend(Note, "Which packages are part of the generator could not be listed; all are shown alike.")
-	}
-	r.bySource(files, inside)
-	r.suspicious()
+	made.report(r)
+	r.bySource(files)
+	r.suspicious(made)
 	return nil
 }
 
 // readCommits lists the commits after from.
 func (r *Report) readCommits(ctx context.Context, repo Repository, from, to string) error {
-	out, err := repo.run(ctx, plainGit(), "log", "--no-show-signature", "--date=iso-strict", "--format=%H%x00%an <%ae>%x00%cd%x00%s%x1e", from+".."+to)
+	out, err := repo.run(ctx, plainGit(), "log", "--no-show-signature", "--date=iso-strict", "--format=%H%x00%an <%ae>%x00%cd%x00%s%x00", from+".."+to)
 	if err != nil {
 		return err
 	}
-	for entry := range strings.SplitSeq(string(out), "\x1e") {
-		parts := strings.Split(strings.TrimSpace(entry), "\x00")
-		if len(parts) == 4 {
-			r.Commits = append(r.Commits, Commit{parts[0], visible(parts[1]), parts[2], visible(parts[3])})
-		}
+	// Zero is the one byte that no name and no subject can hold.
+	parts := strings.Split(string(out), "\x00")
+	for ; len(parts) >= 4; parts = parts[4:] {
+		r.Commits = append(r.Commits, Commit{strings.TrimSpace(parts[0]), oneLine(parts[1]), oneLine(parts[2]), oneLine(parts[3])})
 	}
 	return nil
 }
 
-// diff lists the files that two trees have otherwise.
-func (r Repository) diff(ctx context.Context, from, to string) ([]SourceFile, error) {
-	names, err := r.run(ctx, plainGit(), "diff", "--no-ext-diff", "--no-textconv", "--no-renames", "--name-status", "-z", from, to)
+// diff lists the files that two trees have otherwise: those that the generator
+// is made of first, so that no others use up the room of the report.
+func (r Repository) diff(ctx context.Context, from, to string, in *inputs) ([]SourceFile, error) {
+	raw, err := r.run(ctx, plainGit(), "diff", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=none", "--raw", "--no-abbrev", "-z", from, to)
 	if err != nil {
 		return nil, err
 	}
-	var files []SourceFile
-	parts := strings.Split(strings.TrimSuffix(string(names), "\x00"), "\x00")
-	left := maxDiffs
+	type named struct {
+		SourceFile
+		name string // Path as git has it
+	}
+	var list []named
+	parts := strings.Split(strings.TrimSuffix(string(raw), "\x00"), "\x00")
 	for i := 0; i+1 < len(parts); i += 2 {
-		f := SourceFile{Path: visible(parts[i+1]), Change: map[string]string{"A": "added", "D": "removed"}[parts[i]]}
+		fields := strings.Fields(strings.TrimPrefix(parts[i], ":")) // modes, ids, what
+		if len(fields) != 5 {
+			return nil, fmt.Errorf("%w: git diff: a line that cannot be read: %q", ErrSource, clip(parts[i]))
+		}
+		f := named{SourceFile{Path: oneLine(parts[i+1]), Change: map[string]string{"A": "added", "D": "removed"}[fields[4]]}, parts[i+1]}
 		if f.Change == "" {
 			f.Change = "changed"
 		}
+		if fields[0] != fields[1] && (f.Change == "changed" || f.Change == "added" && fields[1] != "100644") {
+			f.Mode = modeNames(fields[0]) + " to " + modeNames(fields[1])
+		}
+		// What a link leads to may be anything: it counts as the generator's.
+		f.InGenerator = in.has(f.name) || slices.ContainsFunc(fields[:2], func(mode string) bool { return mode == modeLink || mode == modeModule })
+		list = append(list, f)
+	}
+	slices.SortStableFunc(list, func(a, b named) int { return cmp.Compare(rankOf(a.InGenerator), rankOf(b.InGenerator)) })
+	files, left := []SourceFile{}, maxDiffs
+	for _, f := range list {
 		// As git shows it, whatever attributes files in the tree claim to be
 		// binary: --text.
-		diff, err := r.run(ctx, plainGit(), "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--text", from, to, "--", ":(literal,top)"+parts[i+1])
+		diff, err := r.run(ctx, plainGit(), "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--ignore-submodules=none", "--submodule=short", "--text", from, to, "--", ":(literal,top)"+f.name)
 		if err != nil {
 			return nil, err
 		}
 		f.keep(string(diff), &left)
-		files = append(files, f)
+		files = append(files, f.SourceFile)
 	}
+	slices.SortStableFunc(files, func(a, b SourceFile) int { return strings.Compare(a.Path, b.Path) })
 	return files, nil
+}
+
+func rankOf(first bool) int {
+	if first {
+		return 0
+	}
+	return 1
+}
+
+// modeNames is what a mode of git stands for.
+func modeNames(mode string) string {
+	switch mode {
+	case "000000":
+		return "nothing"
+	case "100644":
+		return "file"
+	case "100755":
+		return "executable file"
+	case modeLink:
+		return "symbolic link"
+	case modeModule:
+		return "another repository"
+	}
+	return "mode " + mode
 }
 
 // keep takes a difference into the report, or says why it is not there.
@@ -113,69 +169,101 @@ func (f *SourceFile) keep(diff string, left *int) {
 }
 
 // bySource groups files by their folder: those of the generator first.
-func (r *Report) bySource(files []SourceFile, inside map[string]bool) {
+func (r *Report) bySource(files []SourceFile) {
 	groups := map[string]*SourcePackage{}
 	for _, f := range files {
 		dir := path.Dir(f.Path)
 		g := groups[dir]
 		if g == nil {
-			g = &SourcePackage{Path: dir, InGenerator: inside[dir]}
+			g = &SourcePackage{Path: dir}
 			groups[dir] = g
 		}
+		g.InGenerator = g.InGenerator || f.InGenerator
 		g.Added, g.Removed, g.Files = g.Added+f.Added, g.Removed+f.Removed, append(g.Files, f)
 	}
 	for _, dir := range sortedKeys(groups) {
 		r.Source = append(r.Source, *groups[dir])
 	}
-	slices.SortStableFunc(r.Source, func(a, b SourcePackage) int {
-		if a.InGenerator == b.InGenerator {
-			return 0
-		}
-		if a.InGenerator {
-			return -1
-		}
-		return 1
-	})
+	rank := func(g SourcePackage) int { // go.mod after the code
+		return 2*rankOf(g.InGenerator) + rankOf(g.Path != ".")
+	}
+	slices.SortStableFunc(r.Source, func(a, b SourcePackage) int { return cmp.Compare(rank(a), rank(b)) })
 }
 
-// suspicious looks for what hides from a reader.
-func (r *Report) suspicious() {
-	changed, count := []string{}, 0
+// suspicious looks for what hides from a reader, and counts what changed in
+// the files that the generator is made of.
+func (r *Report) suspicious(in *inputs) {
+	changed, count, made := []string{}, 0, 0
 	for _, g := range r.Source {
-		code := 0
+		lines, files := 0, 0
 		for _, f := range g.Files {
-			if f.Note != "" {
-				r.attend(Look, "%s is not shown: %s.", f.Path, f.Note)
-			}
-			for line := range strings.SplitSeq(f.Diff, "\n") {
-				if !strings.HasPrefix(line, "+") {
-					continue
-				}
-				if strings.Contains(line, hiddenMark) {
-					r.attend(Danger, "%s has characters that an editor does not show, or shows elsewhere (marked %sU+....%s): a reader sees other code than the compiler.", f.Path, hiddenMark, hiddenEnd)
-					break
-				}
-			}
-			if strings.HasSuffix(f.Path, ".go") && !strings.HasSuffix(f.Path, "_test.go") || strings.HasSuffix(f.Path, ".s") || strings.HasSuffix(f.Path, ".c") {
-				code += f.Added + f.Removed
+			f.suspicious(r, f.Path, f.InGenerator)
+			if f.InGenerator {
+				lines, files = lines+f.Added+f.Removed, files+1
 			}
 			switch base := path.Base(f.Path); {
-			case f.Path == ".gitattributes" || base == ".gitattributes":
-				r.attend(Look, "%s changed: it can make git show files otherwise than they are.", f.Path)
+			case strings.EqualFold(base, ".gitattributes"):
+				r.attend(Danger, "%s changed: it can make git write and show files otherwise than they are, to whoever reads the commit in a checkout. The build and this report do not obey it.", f.Path)
 			case strings.HasPrefix(f.Path, ".github/") || f.Path == "Makefile" || strings.HasPrefix(f.Path, ".ci"):
 				r.attend(Note, "%s changed: it decides what is tested.", f.Path)
 			case strings.HasSuffix(f.Path, "_test.go") && f.Change == "removed":
 				r.attend(Look, "The tests in %s are gone.", f.Path)
 			}
 		}
-		if g.InGenerator && code > 0 {
-			changed, count = append(changed, g.Path), count+code
+		if files > 0 {
+			changed, count, made = append(changed, g.Path), count+lines, made+files
 		}
 	}
-	if len(changed) > 0 {
-		r.attend(Look, "Code of the generator changed: %d lines in %s.", count, strings.Join(changed, ", "))
-	} else if len(r.Source) > 0 {
-		r.attend(Note, "No code of this repository that is part of the generator changed.")
+	if made > 0 {
+		r.attend(Look, "Code of the generator changed: %d lines of %d files in %s.", count, made, strings.Join(changed, ", "))
+	} else if len(r.Source) > 0 && in.known && len(in.strange) == 0 {
+		r.attend(Note, "No file of this repository that the generator is made of changed.")
+	}
+}
+
+// suspicious says what of a changed file a reader does not see. made: it is
+// part of the program that makes keys.
+func (f *SourceFile) suspicious(r *Report, name string, made bool) {
+	weight := Look
+	if made {
+		weight = Danger
+	}
+	if f.Note != "" {
+		r.attend(weight, "%s is not shown: %s.", name, f.Note)
+	}
+	if f.Mode != "" {
+		if strings.Contains(f.Mode, modeNames(modeLink)) || strings.Contains(f.Mode, modeNames(modeModule)) {
+			weight = Danger
+		} else {
+			weight = Look
+		}
+		r.attend(weight, "%s turned from %s.", name, f.Mode)
+	}
+	foreign := 0
+	for line := range strings.SplitSeq(f.Diff, "\n") {
+		if !strings.HasPrefix(line, "+") {
+			continue
+		}
+		if strings.Contains(line, hiddenMark) {
+			r.attend(Danger, "%s has characters that an editor does not show, or shows elsewhere (marked %sU+....%s): a reader sees other code than the compiler.", name, hiddenMark, hiddenEnd)
+			return
+		}
+		if strings.ContainsFunc(line, func(c rune) bool { return c > unicode.MaxASCII }) {
+			foreign++
+		}
+	}
+	if foreign > 0 && made && codeFile(name) {
+		r.attend(Look, "%s has %d added lines with letters that are not ASCII: one may look like another, so that two names look like one.", name, foreign)
+	}
+}
+
+// suspiciousModules does the same for the modules, whose code is part of the
+// program, but for their tests.
+func (r *Report) suspiciousModules() {
+	for _, m := range r.Modules {
+		for _, f := range m.Files {
+			f.suspicious(r, m.Path+"/"+f.Path, !testFile(f.Path))
+		}
 	}
 }
 
@@ -205,31 +293,10 @@ func visible(text string) string {
 	return b.String()
 }
 
-// generatorFolders are the folders of this repository whose code is linked
-// into the generator; nil when they cannot be listed.
-func (r Repository) generatorFolders(ctx context.Context, commit string) map[string]bool {
-	dir, err := os.MkdirTemp("", "stakeseal-source-")
-	if err != nil {
-		return nil
-	}
-	defer os.RemoveAll(dir)
-	if r.Export(ctx, commit, dir) != nil {
-		return nil
-	}
-	cmd := exec.CommandContext(ctx, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./cmd/stakeseal-generator")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=readonly", "GOOS=linux", "GOWORK=off", "CGO_ENABLED=1", "GOTOOLCHAIN=local")
-	out, err := cmd.Output()
-	if err != nil {
-		return nil
-	}
-	folders := map[string]bool{}
-	for _, dep := range strings.Fields(string(out)) {
-		if rest, ours := strings.CutPrefix(dep, modulePath+"/"); ours {
-			folders[rest] = true
-		}
-	}
-	return folders
+// oneLine is visible text that cannot begin a line or a column of its own: for
+// names, which git lets hold any byte but zero.
+func oneLine(text string) string {
+	return strings.NewReplacer("\n", hiddenMark+"U+000A"+hiddenEnd, "\t", hiddenMark+"U+0009"+hiddenEnd).Replace(visible(text))
 }
 
 // readSource adds the differences of a module's source between two versions,
@@ -238,7 +305,7 @@ func (r Repository) generatorFolders(ctx context.Context, commit string) map[str
 func (c *ModuleChange) readSource(ctx context.Context) {
 	after, err := moduleFolder(ctx, *c.After)
 	if err != nil {
-		c.Note = "its source could not be read here: " + err.Error()
+		c.Note = "its source could not be read here: " + visible(err.Error())
 		return
 	}
 	if c.Before == nil {
@@ -247,18 +314,19 @@ func (c *ModuleChange) readSource(ctx context.Context) {
 	}
 	before, err := moduleFolder(ctx, *c.Before)
 	if err != nil {
-		c.Note = "the source of the version before could not be read here: " + err.Error()
+		c.Note = "the source of the version before could not be read here: " + visible(err.Error())
 		return
 	}
 	if err := c.compareFolders(ctx, before, after); err != nil {
-		c.Note = "its sources could not be compared: " + err.Error()
+		c.Note = "its sources could not be compared: " + visible(err.Error())
 	}
 	slices.SortFunc(c.Files, func(a, b SourceFile) int { return strings.Compare(a.Path, b.Path) })
 }
 
-// compareFolders adds what two folders have otherwise.
+// compareFolders adds what two folders have otherwise: tests last, so that they
+// do not use up the room of the report.
 func (c *ModuleChange) compareFolders(ctx context.Context, before, after string) error {
-	left := maxDiffs
+	var names []string
 	seen := map[string]bool{}
 	for _, root := range []string{before, after} {
 		err := filepath.WalkDir(root, func(full string, d os.DirEntry, err error) error {
@@ -266,39 +334,45 @@ func (c *ModuleChange) compareFolders(ctx context.Context, before, after string)
 				return err
 			}
 			rel, err := filepath.Rel(root, full)
-			if err != nil || seen[rel] {
-				return err
+			if err == nil && !seen[rel] {
+				seen[rel] = true
+				names = append(names, rel)
 			}
-			seen[rel] = true
-			old, new := filepath.Join(before, rel), filepath.Join(after, rel)
-			a, errA := os.ReadFile(old)
-			b, errB := os.ReadFile(new)
-			if errA == nil && errB == nil && bytes.Equal(a, b) {
-				return nil
-			}
-			f := SourceFile{Path: visible(filepath.ToSlash(rel)), Change: "changed"}
-			if errA != nil {
-				f.Change, old = "added", os.DevNull
-			} else if errB != nil {
-				f.Change, new = "removed", os.DevNull
-			}
-			cmd := exec.CommandContext(ctx, "git", "--no-pager", "diff", "--no-index", "--no-ext-diff", "--no-textconv", "--no-color", "--text", "--", old, new)
-			cmd.Env = append(withoutGit(os.Environ()), plainGit()...)
-			diff, err := cmd.Output()
-			if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) { // 1: they differ
-				return err
-			}
-			text := string(diff)
-			if _, body, ok := strings.Cut(text, "\n@@"); ok { // the head names this machine's folders
-				text = "@@" + body
-			}
-			f.keep(text, &left)
-			c.Files = append(c.Files, f)
-			return nil
+			return err
 		})
 		if err != nil {
 			return err
 		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int {
+		return cmp.Compare(rankOf(!testFile(filepath.ToSlash(a))), rankOf(!testFile(filepath.ToSlash(b))))
+	})
+	left := maxDiffs
+	for _, rel := range names {
+		old, new := filepath.Join(before, rel), filepath.Join(after, rel)
+		a, errA := os.ReadFile(old)
+		b, errB := os.ReadFile(new)
+		if errA == nil && errB == nil && bytes.Equal(a, b) {
+			continue
+		}
+		f := SourceFile{Path: oneLine(filepath.ToSlash(rel)), Change: "changed"}
+		if errA != nil {
+			f.Change, old = "added", os.DevNull
+		} else if errB != nil {
+			f.Change, new = "removed", os.DevNull
+		}
+		cmd := exec.CommandContext(ctx, "git", "--no-pager", "diff", "--no-index", "--no-ext-diff", "--no-textconv", "--no-color", "--text", "--", old, new)
+		cmd.Env = append(withoutGit(os.Environ()), plainGit()...)
+		diff, err := cmd.Output()
+		if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) { // 1: they differ
+			return err
+		}
+		text := string(diff)
+		if _, body, ok := strings.Cut(text, "\n@@"); ok { // the head names this machine's folders
+			text = "@@" + body
+		}
+		f.keep(text, &left)
+		c.Files = append(c.Files, f)
 	}
 	return nil
 }

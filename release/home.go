@@ -77,7 +77,7 @@ func (h Home) Install(ctx context.Context, s *Signed, now time.Time) error {
 	if p == nil || s.envelope == nil {
 		return fmt.Errorf("couldn't deploy: %w: no signed package was loaded", ErrNotSigned)
 	}
-	if err := h.MayRun(s, now); err != nil {
+	if err := errors.Join(fitsMachine(p), h.MayRun(s, now)); err != nil {
 		return fmt.Errorf("couldn't deploy: %w", err)
 	}
 	if err := h.unpack(ctx, s); err != nil {
@@ -96,12 +96,27 @@ func (h Home) Install(ctx context.Context, s *Signed, now time.Time) error {
 	case was.Package == p.Digest:
 		return h.tidy(was)
 	default:
-		next.Previous = was.Package
+		next.Previous = h.goodBefore(ctx, was, p.Digest, now)
 	}
 	if err := h.point(next); err != nil {
 		return fmt.Errorf("couldn't deploy: %w", err)
 	}
 	return h.tidy(next)
+}
+
+// goodBefore is what a rollback from the next release brings back: the one in
+// force, unless that may run no more and the one before it may. A release is
+// often deployed because the last was revoked.
+func (h Home) goodBefore(ctx context.Context, was pointer, next certificate.Hash, now time.Time) certificate.Hash {
+	for _, pkg := range []certificate.Hash{was.Package, was.Previous} {
+		if pkg.IsZero() || pkg == next {
+			continue
+		}
+		if s, err := h.load(ctx, pkg); err == nil && h.MayRun(s, now) == nil {
+			return pkg
+		}
+	}
+	return was.Package
 }
 
 // InForce implements Target.
@@ -164,10 +179,12 @@ func (h Home) MayRun(s *Signed, now time.Time) error {
 	return nil
 }
 
-// Listed reports whether the home's trust file lists the release, so that
-// what it makes verifies.
+// Listed reports whether the home's trust file lists the release, with enough
+// signatures that count, so that what it makes verifies.
 func (h Home) Listed(s *Signed) bool {
-	return slices.ContainsFunc(h.Trust.Releases, func(r certificate.Release) bool { return r.Package == s.Release.Package && !r.Revoked })
+	return slices.ContainsFunc(h.Trust.Releases, func(r certificate.Release) bool {
+		return r.Package == s.Release.Package && !r.Revoked && h.Trust.Stands(r) == nil
+	})
 }
 
 // Statements is where the statements about the home's releases lie.
@@ -233,9 +250,21 @@ func statementFile(name string) bool {
 func (h Home) unpack(ctx context.Context, s *Signed) error {
 	p := s.Package()
 	place := h.folder(p.Digest)
+	statements := h.statements(s)
 	if _, err := h.load(ctx, p.Digest); err == nil {
 		return nil // there already, whole
 	} else if _, e := os.Lstat(place); e == nil {
+		// There, and signed again since, after a manager's key was revoked.
+		if errors.Is(err, ErrNotReviewed) || errors.Is(err, ErrNotSigned) {
+			for _, file := range sortedKeys(statements) {
+				if e := writeNew(filepath.Join(place, file), statements[file], 0o400); e != nil && !errors.Is(e, fs.ErrExist) {
+					return e
+				}
+			}
+			if _, err = h.load(ctx, p.Digest); err == nil {
+				return nil
+			}
+		}
 		return fmt.Errorf("%s is there and does not verify (%w): look at it, move it away and deploy again", place, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(place), 0o700); err != nil {
@@ -246,17 +275,8 @@ func (h Home) unpack(ctx context.Context, s *Signed) error {
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	files := map[string][]byte{"package.zip": p.Data, "submission.json": s.Reviewed.Submitted.envelope}
-	for _, a := range s.Reviewed.Approvals {
-		files["review-"+a.By.Key.ID()+".json"] = a.envelope
-	}
-	// The joined statement under one of its signers' names holds them all.
-	for _, k := range h.Trust.Managers {
-		if strings.Contains(string(s.envelope), k.Key.ID()) {
-			files["release-"+k.Key.ID()+".json"] = s.envelope
-			break
-		}
-	}
+	files := statements
+	files["package.zip"], files["submission.json"] = p.Data, s.Reviewed.Submitted.envelope
 	for file, data := range p.Files {
 		files[file] = data
 	}
@@ -277,6 +297,22 @@ func (h Home) unpack(ctx context.Context, s *Signed) error {
 		return err
 	}
 	return syncDir(filepath.Dir(place))
+}
+
+// statements are the files of a release's reviews and signatures: the joined
+// statement, which holds all signatures, under the name of each signer, so that
+// one who signed later has a place of their own beside what lies there.
+func (h Home) statements(s *Signed) map[string][]byte {
+	files := map[string][]byte{}
+	for _, a := range slices.Concat(s.Reviewed.Approvals, s.Reviewed.passed) {
+		files["review-"+a.By.Key.ID()+".json"] = a.envelope
+	}
+	for _, k := range certificate.Unrevoked(h.Trust.Managers) {
+		if strings.Contains(string(s.envelope), k.Key.ID()) {
+			files["release-"+k.Key.ID()+".json"] = s.envelope
+		}
+	}
+	return files
 }
 
 func (h Home) pointer() (pointer, error) {

@@ -100,8 +100,10 @@ func (r *Report) testCount(result string) (n int) {
 
 func (r *Report) generatorLines() (n int) {
 	for _, g := range r.Source {
-		if g.InGenerator {
-			n += g.Added + g.Removed
+		for _, f := range g.Files {
+			if f.InGenerator {
+				n += f.Added + f.Removed
+			}
 		}
 	}
 	return n
@@ -133,7 +135,7 @@ func diffLines(diff string) []diffLine {
 // Text prints the report for a terminal: what needs attention first, and the
 // source as a list of files, whose differences are in the page and in --json.
 func (r *Report) Text(to io.Writer) error {
-	w := &lastError{to: to}
+	w := &bytes.Buffer{}
 	say := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 	say("Review of package %s", r.Package)
 	say("  commit      %s", r.Commit)
@@ -145,7 +147,8 @@ func (r *Report) Text(to io.Writer) error {
 	say("\nATTENTION")
 	for _, f := range r.Attention {
 		mark := map[string]string{Danger: "!!", Look: " !", Note: "  "}[f.Weight]
-		say("%s %s", mark, f.Text)
+		// No text begins a line that could be taken for another finding.
+		say("%s %s", mark, strings.ReplaceAll(f.Text, "\n", "\n      | "))
 	}
 	if len(r.Attention) == 0 {
 		say("   nothing")
@@ -169,7 +172,7 @@ func (r *Report) Text(to io.Writer) error {
 			fmt.Fprintf(t, "!! %s\t%s\t%s, before: %s\n", s.Name, shown(s.After), strings.ToUpper(s.Change), orNone(shown(s.Before)))
 		}
 	}
-	_ = t.Flush() // w keeps the first error
+	_ = t.Flush() // a buffer takes all
 	say("\nMODULES")
 	for _, m := range r.Modules {
 		switch {
@@ -200,7 +203,7 @@ func (r *Report) Text(to io.Writer) error {
 	for _, c := range r.Commits {
 		say("   %s %s  %s", c.ID[:min(12, len(c.ID))], c.Author, c.Subject)
 	}
-	say("\nSOURCE: %d packages (* is part of the generator)", len(r.Source))
+	say("\nSOURCE: %d packages (* holds changed files that the generator is made of)", len(r.Source))
 	for _, g := range r.Source {
 		mark := " "
 		if g.InGenerator {
@@ -208,11 +211,13 @@ func (r *Report) Text(to io.Writer) error {
 		}
 		fmt.Fprintf(t, " %s %s\t+%d -%d\n", mark, g.Path, g.Added, g.Removed)
 		for _, f := range g.Files {
-			fmt.Fprintf(t, "     %s\t+%d -%d\t%s\n", f.Path, f.Added, f.Removed, f.Change)
+			fmt.Fprintf(t, "     %s\t+%d -%d\t%s\n", f.Path, f.Added, f.Removed, strings.TrimSpace(strings.Join([]string{f.Change, f.Mode, f.Note}, "  ")))
 		}
 	}
 	_ = t.Flush()
-	return w.err
+	// Names, errors and messages in it come from the submitted commit.
+	_, err := io.WriteString(to, visible(w.String()))
+	return err
 }
 
 func orNone(s string) string {
@@ -220,17 +225,4 @@ func orNone(s string) string {
 		return "none"
 	}
 	return s
-}
-
-// lastError keeps the first error of a writer.
-type lastError struct {
-	to  io.Writer
-	err error
-}
-
-func (w *lastError) Write(p []byte) (int, error) {
-	if w.err == nil {
-		_, w.err = w.to.Write(p)
-	}
-	return len(p), nil
 }

@@ -89,7 +89,8 @@ type Reviewed struct {
 	Submitted *Submitted
 	Approvals []Approval
 
-	trust *certificate.Trust
+	passed []Approval // by managers whose keys were revoked: they count for nothing
+	trust  *certificate.Trust
 }
 
 // Signed is a reviewed package with a release statement that enough release
@@ -117,7 +118,7 @@ func (s *Signed) SignedBy() []string {
 	if s.Package() == nil {
 		return nil
 	}
-	st, err := certificate.VerifyStatement[certificate.ReleaseStatement](s.envelope, certificate.ReleaseType, s.Reviewed.trust.Managers)
+	st, err := certificate.VerifyStatement[certificate.ReleaseStatement](s.envelope, certificate.ReleaseType, certificate.Unrevoked(s.Reviewed.trust.Managers))
 	if err != nil {
 		return nil
 	}
@@ -328,7 +329,9 @@ func loadApproval(ctx context.Context, depot Depot, s *Submitted, by certificate
 
 // LoadReviewed reads a package with its submission and reviews and verifies
 // all of them: approved by as many release managers as the trust file demands
-// (at least one), none of them its submitter, and rejected by none.
+// (at least one), none of them its submitter, and rejected by none. The
+// approval of a manager whose key is revoked counts for nothing; a rejection
+// does, since it gives no rights.
 func LoadReviewed(ctx context.Context, depot Depot, trust *certificate.Trust, digest certificate.Hash) (*Reviewed, error) {
 	s, err := LoadSubmitted(ctx, depot, trust, digest)
 	if err != nil {
@@ -339,7 +342,7 @@ func LoadReviewed(ctx context.Context, depot Depot, trust *certificate.Trust, di
 		if k.Key.Equal(s.By.Key) {
 			continue // the trust file's own check forbids it too
 		}
-		a, err := loadApproval(ctx, depot, s, k)
+		a, err := loadApproval(ctx, depot, s, ever(k))
 		if errors.Is(err, record.ErrNotFound) {
 			continue
 		}
@@ -349,12 +352,25 @@ func LoadReviewed(ctx context.Context, depot Depot, trust *certificate.Trust, di
 		if a.Decision != "approved" {
 			return nil, fmt.Errorf("%w: %q rejected package %s: %s", ErrNotReviewed, k.Name, digest, a.Comment)
 		}
+		if k.Revoked {
+			r.passed = append(r.passed, a)
+			continue
+		}
 		r.Approvals = append(r.Approvals, a)
 	}
 	if need := max(1, trust.Threshold); len(r.Approvals) < need {
 		return nil, fmt.Errorf("%w: package %s is approved by %d release managers, %d are needed", ErrNotReviewed, digest, len(r.Approvals), need)
 	}
 	return r, nil
+}
+
+// ever is a key without its revocation and the validity that went with it: for
+// what only takes rights away, and to know whose a statement was.
+func ever(k certificate.TrustedKey) certificate.TrustedKey {
+	if k.Revoked {
+		k.Validity = certificate.Validity{}
+	}
+	return k
 }
 
 // Terms are what a release manager adds to a reviewed package.
@@ -392,6 +408,9 @@ func Sign(ctx context.Context, depot Depot, signer certificate.Signer, r *Review
 	for _, a := range r.Approvals {
 		st.Reviews = append(st.Reviews, a.Digest)
 	}
+	if err := revoked(ctx, depot.Reviews, r.trust, p.Digest); err != nil {
+		return fmt.Errorf("couldn't sign: %w", err)
+	}
 	first, found, mine, err := someSignature(ctx, depot, r, by)
 	if err != nil {
 		return err
@@ -406,6 +425,14 @@ func Sign(ctx context.Context, depot Depot, signer certificate.Signer, r *Review
 			return nil // again, after a kill
 		}
 	}
+	for _, listed := range r.trust.Releases {
+		switch {
+		case listed.Package == p.Digest && listed.Revoked:
+			return fmt.Errorf("couldn't sign: %w: %q, in the trust file", ErrRevoked, listed.Name)
+		case listed.Package != p.Digest && listed.Name == st.Name: // it could never be listed there
+			return fmt.Errorf("couldn't sign: %w: the trust file calls another release %q", record.ErrExists, st.Name)
+		}
+	}
 	envelope, err := certificate.SignRelease(ctx, signer, p.Digest, st)
 	if err != nil {
 		return err
@@ -416,8 +443,29 @@ func Sign(ctx context.Context, depot Depot, signer certificate.Signer, r *Review
 	return nil
 }
 
+// SignedSoFar is the release statement that other managers have signed of a
+// package, where any has: what the signer would sign too.
+func SignedSoFar(ctx context.Context, depot Depot, signer certificate.Signer, r *Reviewed) (st certificate.ReleaseStatement, found bool, err error) {
+	if r == nil || r.Submitted == nil || r.trust == nil {
+		return st, false, fmt.Errorf("%w: no reviewed package was loaded", ErrNotReviewed)
+	}
+	id, err := signer.KeyID()
+	if err != nil {
+		return st, false, err
+	}
+	var me certificate.TrustedKey
+	for _, k := range r.trust.Managers {
+		if k.Key.ID() == id {
+			me = k
+		}
+	}
+	st, found, mine, err := someSignature(ctx, depot, r, me)
+	return st, found && !mine, err
+}
+
 // someSignature is the release statement that managers have signed of a
-// package so far, where any has, and whether this one is among them.
+// package so far, where any has, and whether this one is among them. One that
+// bears the signatures of revoked keys alone is none: somebody signs a new one.
 func someSignature(ctx context.Context, depot Depot, r *Reviewed, me certificate.TrustedKey) (st certificate.ReleaseStatement, found, mine bool, err error) {
 	one := *r.trust
 	one.Threshold = 1
@@ -429,6 +477,9 @@ func someSignature(ctx context.Context, depot Depot, r *Reviewed, me certificate
 		}
 		if err != nil {
 			return st, false, false, err
+		}
+		if dead(k, envelope, one.Managers) {
+			continue
 		}
 		rel, got, err := one.VerifyRelease(envelope)
 		if err == nil && found {
@@ -448,8 +499,19 @@ func someSignature(ctx context.Context, depot Depot, r *Reviewed, me certificate
 	return st, found, mine, nil
 }
 
+// dead reports whether a release statement lies in the place of a manager whose
+// key is revoked, and nobody else has signed it.
+func dead(k certificate.TrustedKey, envelope []byte, managers []certificate.TrustedKey) bool {
+	if !k.Revoked {
+		return false
+	}
+	_, err := certificate.VerifyStatement[certificate.ReleaseStatement](envelope, certificate.ReleaseType, certificate.Unrevoked(managers))
+	return err != nil
+}
+
 // fits holds a release statement to the package, the submission and the
-// reviews it names.
+// reviews it names. Of these, some may be by managers whose keys were revoked
+// later: LoadReviewed has counted that enough others approve.
 func fits(r *Reviewed, rel certificate.Release, st certificate.ReleaseStatement) error {
 	p := r.Submitted.Package
 	if rel.Package != p.Digest || st.Settings != p.Provenance.Settings || !slices.Equal(st.Binaries, []certificate.Hash{p.Binary}) ||
@@ -458,7 +520,7 @@ func fits(r *Reviewed, rel certificate.Release, st certificate.ReleaseStatement)
 	}
 	approved := 0
 	for _, digest := range st.Reviews {
-		if slices.ContainsFunc(r.Approvals, func(a Approval) bool { return a.Digest == digest }) {
+		if slices.ContainsFunc(slices.Concat(r.Approvals, r.passed), func(a Approval) bool { return a.Digest == digest }) {
 			approved++
 		}
 	}
@@ -487,7 +549,9 @@ func LoadSigned(ctx context.Context, depot Depot, trust *certificate.Trust, dige
 		if err != nil {
 			return nil, err
 		}
-		envelopes = append(envelopes, bytes.TrimSpace(envelope))
+		if !dead(k, envelope, trust.Managers) {
+			envelopes = append(envelopes, bytes.TrimSpace(envelope))
+		}
 	}
 	if len(envelopes) == 0 {
 		return nil, fmt.Errorf("%w: no release manager has signed package %s", ErrNotSigned, digest)

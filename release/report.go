@@ -160,7 +160,7 @@ type Commit struct {
 // SourcePackage is the changed files of one folder.
 type SourcePackage struct {
 	Path        string       `json:"path"`
-	InGenerator bool         `json:"in_generator"` // its code is part of the program that makes keys
+	InGenerator bool         `json:"in_generator"` // the program that makes keys is made of some of its changed files
 	Added       int          `json:"lines_added"`
 	Removed     int          `json:"lines_removed"`
 	Files       []SourceFile `json:"files"`
@@ -174,11 +174,15 @@ type SourceFile struct {
 	Removed int    `json:"lines_removed"`
 	Diff    string `json:"diff,omitempty"`
 	Note    string `json:"note,omitempty"` // why there is no diff
+
+	Mode        string `json:"mode,omitempty"`         // "file to symbolic link", where that changed
+	InGenerator bool   `json:"in_generator,omitempty"` // the program that makes keys is, or was, made of it
 }
 
-// attend adds a finding.
+// attend adds a finding. Words of compilers and of git are in some, which a
+// submitted commit can choose: none that a terminal obeys.
 func (r *Report) attend(weight, format string, args ...any) {
-	r.Attention = append(r.Attention, Finding{weight, fmt.Sprintf(format, args...)})
+	r.Attention = append(r.Attention, Finding{weight, visible(fmt.Sprintf(format, args...))})
 }
 
 // order puts the heaviest findings first, each weight in the order found.

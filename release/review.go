@@ -65,7 +65,7 @@ func (r *Report) rebuild(ctx context.Context, p *Package, in Inspection) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		r.Rebuild.Detail = err.Error()
+		r.Rebuild.Detail = visible(err.Error())
 		r.attend(Danger, "It could not be rebuilt from commit %s: %s. It cannot be approved.", p.Provenance.Commit, err)
 		if errors.Is(err, ErrSource) {
 			r.attend(Look, "Fetch the commit into your own repository from where your team keeps it, not from the submitter.")

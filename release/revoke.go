@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/stakeseal/stakeseal/certificate"
@@ -44,9 +46,37 @@ func Revoke(ctx context.Context, at Store, trust *certificate.Trust, signer cert
 	return nil
 }
 
+// Known refuses to revoke a digest that names no package of the trust file or of
+// one of the places, which hold submissions: a typing error would leave the bad
+// release in force, and its manager at ease. A digest of a program or of settings
+// is answered with the package that it is of.
+func Known(ctx context.Context, trust *certificate.Trust, pkg certificate.Hash, places ...Store) error {
+	for _, r := range trust.Releases {
+		if r.Package == pkg {
+			return nil
+		}
+	}
+	for _, place := range places {
+		_, err := place.Get(ctx, name(pkg, "submission.json"))
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, record.ErrNotFound) && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for _, r := range trust.Releases {
+		if r.Settings == pkg || slices.Contains(r.Binaries, pkg) {
+			return fmt.Errorf("couldn't revoke: %w: %s is the digest of the program or settings of release %q, whose package is %s", record.ErrNotFound, pkg, r.Name, r.Package)
+		}
+	}
+	return fmt.Errorf("couldn't revoke: %w: no package %s is in the depot, the home or the trust file", record.ErrNotFound, pkg)
+}
+
 // revoked is ErrRevoked when a release manager has revoked the package. What
 // lies in a revocation's place and does not verify refuses the package too:
-// somebody who may write there has tampered with it.
+// somebody who may write there has tampered with it. That of a manager whose own
+// key was revoked since counts.
 func revoked(ctx context.Context, at Store, trust *certificate.Trust, pkg certificate.Hash) error {
 	for _, k := range trust.Managers {
 		envelope, err := at.Get(ctx, name(pkg, "revocation-"+k.Key.ID()+".json"))
@@ -56,7 +86,7 @@ func revoked(ctx context.Context, at Store, trust *certificate.Trust, pkg certif
 		if err != nil {
 			return err
 		}
-		st, err := certificate.VerifyStatement[Revocation](envelope, RevocationType, []certificate.TrustedKey{k})
+		st, err := certificate.VerifyStatement[Revocation](envelope, RevocationType, []certificate.TrustedKey{ever(k)})
 		if err != nil || st.Subject != pkg || st.Name != subjectName {
 			return fmt.Errorf("%w: what should be a revocation by %q does not verify", ErrMixed, k.Name)
 		}

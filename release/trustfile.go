@@ -18,11 +18,26 @@ var errByHand = errors.New("the file is written in another way than stakeseal wr
 
 // AddToTrust adds a signed release to a trust file. Every other line stays as
 // its owner wrote it; what comes out is parsed and must say what it said
-// before, and the release.
+// before, and the release. An entry of the same package whose signatures count
+// no more, since a manager's key was revoked, makes room for it.
 func AddToTrust(path string, r certificate.Release) error {
+	var fallen []string
 	return edit(path, func(t *certificate.Trust) {
+		t.Releases = slices.DeleteFunc(t.Releases, func(old certificate.Release) bool {
+			gone := old.Package == r.Package && !old.Revoked && t.Stands(old) != nil
+			if gone {
+				fallen = append(fallen, old.Name)
+			}
+			return gone
+		})
 		t.Releases = append([]certificate.Release{r}, t.Releases...)
 	}, func(lines []string) ([]string, bool) {
+		for _, name := range fallen {
+			var ok bool
+			if lines, ok = cutEntry(lines, name); !ok {
+				return nil, false
+			}
+		}
 		at := slices.IndexFunc(lines, func(l string) bool {
 			return strings.TrimRight(l, " \t") == "releases: []" || strings.TrimRight(l, " \t") == "releases:"
 		})
@@ -58,18 +73,41 @@ func RevokeInTrust(path, name string) error {
 			}
 		}
 	}, func(lines []string) ([]string, bool) {
-		line := regexp.MustCompile(`^( *)- name: ["']?` + regexp.QuoteMeta(name) + `["']? *$`)
-		start := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "releases:") })
-		if start < 0 {
+		at, indent := findEntry(lines, name)
+		if at < 0 {
 			return nil, false
 		}
-		for i := start; i < len(lines); i++ {
-			if m := line.FindStringSubmatch(lines[i]); m != nil {
-				return slices.Insert(lines, i+1, m[1]+"  revoked: true"), true
-			}
-		}
-		return nil, false
+		return slices.Insert(lines, at+1, indent+"  revoked: true"), true
 	})
+}
+
+// findEntry is the first line of a release's entry, and what it is indented
+// by; -1 where there is none as this code writes it.
+func findEntry(lines []string, name string) (at int, indent string) {
+	line := regexp.MustCompile(`^( *)- name: ["']?` + regexp.QuoteMeta(name) + `["']? *$`)
+	start := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "releases:") })
+	if start < 0 {
+		return -1, ""
+	}
+	for i := start; i < len(lines); i++ {
+		if m := line.FindStringSubmatch(lines[i]); m != nil {
+			return i, m[1]
+		}
+	}
+	return -1, ""
+}
+
+// cutEntry removes a release's entry: its first line, and those indented more.
+func cutEntry(lines []string, name string) ([]string, bool) {
+	at, indent := findEntry(lines, name)
+	if at < 0 {
+		return nil, false
+	}
+	end := at + 1
+	for end < len(lines) && strings.HasPrefix(lines[end], indent+"  ") {
+		end++
+	}
+	return slices.Delete(lines, at, end), true
 }
 
 // edit changes a trust file by its lines, and holds the result to the same

@@ -132,24 +132,39 @@ func readApproval(path string) (string, error) {
 // the home's own trust file would not accept.
 func (h *home) approved(address eth.Address, approval string, now time.Time) error {
 	for _, list := range []struct {
-		file string
-		keys []certificate.TrustedKey
-	}{{config.GeneratorFile, h.generator.Approvers}, {trustFile, h.trust.Approvers}} {
+		file  string
+		keys  []certificate.TrustedKey
+		named map[string]eth.Address
+	}{{config.GeneratorFile, h.generator.Approvers, h.generator.Addresses}, {trustFile, h.trust.Approvers, h.trust.Addresses}} {
 		if len(list.keys) == 0 {
 			return usage("name the approver's key under approvers:", "%s names nobody who may approve the withdrawal address %v", list.file, address)
 		}
-		if _, _, err := certificate.VerifyAddressApproval([]byte(approval), list.keys, h.trust.Network, address, now.UTC()); err != nil {
+		a, _, err := certificate.VerifyAddressApproval([]byte(approval), list.keys, h.trust.Network, address, now.UTC())
+		if err == nil {
+			err = certificate.CheckApprovedName(a, list.named)
+		}
+		if err != nil {
 			return fmt.Errorf("the approval of %v, judged by %s: %w", address, list.file, err)
 		}
 	}
 	return nil
 }
 
-// approvalName is what an approval that was judged calls its address.
+// addressWords is an address's name as a verdict says it: one that an approver
+// gave is shown as theirs, and in quotes, beside those of the trust file.
+func addressWords(name, approver string) string {
+	if approver == "" {
+		return name
+	}
+	return fmt.Sprintf("%s's %q", approver, name)
+}
+
+// approvalName is what an approval that was judged calls its address, in quotes:
+// it is the approver's word.
 func approvalName(approval string) string {
 	name, err := certificate.ApprovalName([]byte(approval))
 	if err != nil {
 		return "?"
 	}
-	return name
+	return fmt.Sprintf("%q", name)
 }

@@ -200,7 +200,7 @@ func (c *court) printBirth(place string, v *certificate.Verified) error {
 	}
 	t.row("network", v.Network)
 	t.row("order, index", fmt.Sprintf("%s, %d (%s)", v.Order, v.Index, v.Path))
-	t.row("withdrawals to", fmt.Sprintf("%v (%s)", addressOf(v.Credentials), v.AddressName))
+	t.row("withdrawals to", fmt.Sprintf("%v (%s)", addressOf(v.Credentials), addressWords(v.AddressName, v.Approver)))
 	if v.Approver != "" {
 		t.row("  approved by", v.Approver)
 	}

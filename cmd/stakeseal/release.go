@@ -60,6 +60,7 @@ func releaseError(err error) error {
 		{release.ErrNotSigned, exitDenied, "as many release managers as the trust file demands sign it: stakeseal release sign"},
 		{release.ErrRevoked, exitRefused, "deploy another release"},
 		{release.ErrMixed, exitRefused, "somebody changed it on the way, or it is another's: take it from its source again"},
+		{release.ErrPlatform, exitUsage, "deploy the package that was built for this platform: stakeseal release build --arch"},
 		{release.ErrPackage, exitRefused, "build it again with stakeseal release build; a package is never edited"},
 		{ops.ErrSigning, exitRemote, "look at the job in AWS Signer's console, and run the command again"},
 		{ops.ErrDeployed, exitRefused, "somebody changed the function beside the releases: stakeseal doctor says what, and deploy puts the release in force again"},

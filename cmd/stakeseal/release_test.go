@@ -116,6 +116,7 @@ func TestReleases(t *testing.T) {
 		run(0, "approved", with(depot, "release", "approve", digest, "--report", name+".json", "--key", "rita.key", "--comment", "fine", "--yes")...)
 		run(6, "no release manager has signed", with(depot, "release", "deploy", digest)...)
 		run(6, "a developer", with(depot, "release", "sign", digest, "--name", name, "--key", "dora.key")...)
+		run(2, "--name is missing", with(depot, "release", "sign", digest, "--key", "rita.key")...)
 		run(0, "statement:", with(depot, "release", "sign", digest, "--name", name, "--key", "rita.key")...)
 		run(0, "gives every byte of the package", "release", "rebuild", zip, "--source", source)
 		return digest
@@ -151,12 +152,18 @@ func TestReleases(t *testing.T) {
 	if err := json.Unmarshal([]byte(report), &parsed); err != nil || !strings.Contains(report, "max_validators_per_order changed from 1000 to 3") {
 		t.Errorf("the review does not name the limit: %v, %+v", err, parsed.Attention)
 	}
-	run(0, "rollback to", with(depot, "release", "deploy", second)...)
+	// Other settings than those in force are shown, and somebody has to agree.
+	before := read(trustPath)
+	run(2, "max_validators_per_order: 3, here 1000", with(depot, "release", "deploy", second)...)
+	if read(trustPath) != before {
+		t.Error("the trust file changed before anybody agreed")
+	}
+	run(0, "rollback to", with(depot, "release", "deploy", second, "--yes")...)
 	run(2, "3", "generate", "--count", "4", "--order", "three", "--yes")
 	run(0, "3 validators made", "generate", "--count", "3", "--order", "three", "--yes")
 	run(0, "v1", "release", "rollback", "--yes")
 	run(0, "4 validators made", "generate", "--count", "4", "--order", "four", "--yes")
-	run(0, "v2", with(depot, "release", "deploy", second)...)
+	run(0, "v2", with(depot, "release", "deploy", second, "--yes")...)
 
 	// A changed program does not start.
 	program := filepath.Join(s.home, "releases", second, "bootstrap")
@@ -172,6 +179,7 @@ func TestReleases(t *testing.T) {
 
 	// Revoked: at once, and for everything it made.
 	run(6, "a developer", "release", "revoke", first, "--key", "dora.key", "--reason", "x", "--yes")
+	run(2, "no package "+strings.Repeat("0", 64), "release", "revoke", strings.Repeat("0", 64), "--key", "rita.key", "--reason", "a typing error", "--yes")
 	run(0, "revoked", with(depot, "release", "revoke", first, "--key", "rita.key", "--reason", "a fault", "--yes")...)
 	run(3, "revoked", "certificate", "verify", papers[0], "--trust", trustPath)
 	run(3, "revoked", "release", "rollback", "--yes")

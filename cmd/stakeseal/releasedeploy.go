@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/internal/aws/arn"
+	"github.com/stakeseal/stakeseal/internal/config"
 	"github.com/stakeseal/stakeseal/release"
 )
 
@@ -30,6 +32,10 @@ runs its program with its settings, and verifies its signatures before every
 start. The home's own trust file judges it; its entry is added there, and every
 other line stays as it is. The home's generator.yaml stays as the draft of the
 next release.
+
+Settings that differ from those in force, or for the first release from the
+home's own generator.yaml, are shown and asked about: the signatures do not say
+for which installation a release was meant.
 
 After an interruption, run it again: a release is in force whole or not at all.`,
 		Args: cobra.ExactArgs(1),
@@ -62,6 +68,13 @@ func (a *app) releaseDeploy(ctx context.Context, s steps, name string, leave boo
 	if err != nil {
 		return err
 	}
+	to, err := a.releaseTarget(ctx, dir, trust)
+	if err != nil {
+		return err
+	}
+	if err := a.confirmSettings(ctx, dir, to, signed.Package()); err != nil {
+		return err
+	}
 	// The entry first: a release that is listed and not in force harms nobody,
 	// one that is in force and not listed would make keys that do not verify.
 	if !(release.Home{Trust: trust}).Listed(signed) {
@@ -79,8 +92,7 @@ func (a *app) releaseDeploy(ctx context.Context, s steps, name string, leave boo
 			return err
 		}
 	}
-	to, err := a.releaseTarget(ctx, dir, trust)
-	if err != nil {
+	if to, err = a.releaseTarget(ctx, dir, trust); err != nil {
 		return err
 	}
 	if err := to.Install(ctx, signed, a.now()); err != nil {
@@ -91,6 +103,36 @@ func (a *app) releaseDeploy(ctx context.Context, s steps, name string, leave boo
 		return err
 	}
 	return a.reportRelease(dir, in)
+}
+
+// confirmSettings asks about each setting that a package would change here.
+func (a *app) confirmSettings(ctx context.Context, dir string, to target, p *release.Package) error {
+	var before *config.Generator
+	place := "the release in force"
+	in, err := to.InForce(ctx, a.now())
+	if err == nil {
+		before = in.Package().Settings
+	} else {
+		// None yet, or one that does not verify any more.
+		place = "the home's " + config.GeneratorFile
+		folder, err := settingsFolder(os.DirFS(dir))
+		if err != nil {
+			return err
+		}
+		if before, err = config.LoadGenerator(folder); err != nil {
+			a.say("warning: the settings in %s cannot be compared with: %v", dir, err)
+			before, place = nil, "nothing"
+		}
+	}
+	changes, err := release.SettingsChanges(before, p.Settings)
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	a.say("the package has other settings than %s:", place)
+	for _, c := range changes {
+		a.say("%s: %s: %s, here %s", c.Weight, c.Name, orDash(release.Shown(c.After)), orDash(release.Shown(c.Before)))
+	}
+	return a.confirm(fmt.Sprintf("Is package %s meant for %s?", p.Digest, dir))
 }
 
 func (a *app) releaseRollbackVerb() *cobra.Command {
@@ -156,6 +198,18 @@ func (a *app) releaseRevoke(ctx context.Context, s steps, name, reason string) e
 		return err
 	}
 	defer signer.Wipe()
+	home := release.Home{Dir: dir, Trust: trust}.Statements()
+	known := []release.Store{home}
+	var depot release.Depot
+	if s.depot != "" {
+		if depot, err = s.openDepot(ctx, a, trust, false); err != nil {
+			return err
+		}
+		known = append(known, depot.Submissions)
+	}
+	if err := release.Known(ctx, trust, digest, known...); err != nil {
+		return err
+	}
 	if err := a.confirm(fmt.Sprintf("Revoke package %s, and everything it ever made?", digest)); err != nil {
 		return err
 	}
@@ -165,15 +219,11 @@ func (a *app) releaseRevoke(ctx context.Context, s steps, name, reason string) e
 	}
 	var places []release.Store
 	if function == (arn.ARN{}) {
-		places = append(places, release.Home{Dir: dir, Trust: trust}.Statements())
+		places = append(places, home)
 	} else if s.depot == "" {
 		return usage("the bucket of packages: release verify and rollback read revocations there", "--depot is missing")
 	}
 	if s.depot != "" {
-		depot, err := s.openDepot(ctx, a, trust, false)
-		if err != nil {
-			return err
-		}
 		places = append(places, depot.Reviews)
 	}
 	for _, place := range places {

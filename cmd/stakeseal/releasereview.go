@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -250,7 +251,8 @@ func (a *app) releaseSignVerb() *cobra.Command {
 		Short: "Release manager: sign an approved package as a release",
 		Long: `Sign an approved package as a release: that its program with its settings may make
 keys, from when to when. Where the trust file demands several release managers
-(release_threshold), each runs this; the later ones sign what the first signed.`,
+(release_threshold), each runs this; the later ones see and sign what the first
+signed.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.releaseSign(cmd.Context(), s, args[0], name, from, until)
@@ -297,10 +299,26 @@ func (a *app) releaseSign(ctx context.Context, s steps, digestText, name, from, 
 		return err
 	}
 	defer signer.Wipe()
+	first, found, err := release.SignedSoFar(ctx, depot, signer, r)
+	if err != nil {
+		return err
+	}
+	if !found && name == "" && !signedAlready(ctx, depot, signer, digest) {
+		return usage("the first who signs names it, such as v1-2-0", "--name is missing")
+	}
+	if found {
+		a.say("others have signed it as %q, for births %s, on %s", first.Name, validity(first.NotBefore, first.NotAfter), first.Time.Format(time.RFC3339))
+		if err := a.confirm(fmt.Sprintf("Sign the same of package %s?", digest)); err != nil {
+			return err
+		}
+	}
 	if err := release.Sign(ctx, depot, signer, r, terms, a.now()); err != nil {
 		return err
 	}
 	signed, err := release.LoadSigned(ctx, depot, trust, digest)
+	if err != nil && !errors.Is(err, certificate.ErrTooFew) {
+		return fmt.Errorf("signed, and the release does not verify: %w", err)
+	}
 	if err != nil {
 		a.say("signed, and more signatures are needed: %v", err)
 		if a.json {
@@ -332,6 +350,25 @@ func (a *app) releaseSign(ctx context.Context, s steps, digestText, name, from, 
 	a.say("signed as %q; the lines above are its entry under releases: of a verifier's trust file", signed.Release.Name)
 	a.say("next: stakeseal release deploy %s --depot %s", digest, shellWord(s.depot))
 	return nil
+}
+
+// signedAlready reports whether a manager's own signature lies in the depot: the
+// command again needs no name.
+func signedAlready(ctx context.Context, depot release.Depot, signer certificate.Signer, digest certificate.Hash) bool {
+	id, err := signer.KeyID()
+	if err != nil {
+		return false
+	}
+	_, err = depot.Reviews.Get(ctx, digest.String()+"/release-"+id+".json")
+	return err == nil
+}
+
+// validity is from when to when births are good, as words.
+func validity(from, until time.Time) string {
+	if until.IsZero() {
+		return "from " + from.Format(time.RFC3339) + ", with an open end"
+	}
+	return "from " + from.Format(time.RFC3339) + " to " + until.Format(time.RFC3339)
 }
 
 func (a *app) releaseRebuildVerb() *cobra.Command {

@@ -1,0 +1,112 @@
+package release
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/record"
+)
+
+// TestRevokeKnowsThePackage: a digest that names nothing revokes nothing, and
+// one of the program or the settings is answered with the package's.
+func TestRevokeKnowsThePackage(t *testing.T) {
+	p, q := packages(t)
+	ctx, trust, d := t.Context(), testTrust(1), newDepot(t)
+	advance(t, d, trust, p, "signed")
+	s, err := LoadSigned(ctx, d, trust, p.Digest)
+	must(t, err)
+	home := Home{Dir: t.TempDir(), Trust: trust} // without releases/
+	places := []Store{home.Statements(), d.Submissions}
+	must(t, Known(ctx, trust, p.Digest, places...))
+	if err := Known(ctx, trust, q.Digest, places...); !errors.Is(err, record.ErrNotFound) {
+		t.Errorf("a package of nowhere: %v", err)
+	}
+	if err := Known(ctx, trust, p.Digest, home.Statements()); !errors.Is(err, record.ErrNotFound) {
+		t.Errorf("not in the home: %v", err)
+	}
+	must(t, home.Install(ctx, s, noon))
+	must(t, Known(ctx, trust, p.Digest, home.Statements()))
+	trust.Releases = []certificate.Release{s.Release}
+	must(t, Known(ctx, trust, p.Digest))
+	for what, digest := range map[string]certificate.Hash{"program": p.Binary, "settings": p.Provenance.Settings} {
+		if err := Known(ctx, trust, digest, places...); !errors.Is(err, record.ErrNotFound) || !strings.Contains(err.Error(), p.Digest.String()) {
+			t.Errorf("the %s: %v", what, err)
+		}
+	}
+}
+
+// TestSignRefuses: what is revoked, and a name that the trust file has given.
+func TestSignRefuses(t *testing.T) {
+	p, q := packages(t)
+	ctx, trust, d := t.Context(), testTrust(1), newDepot(t)
+	advance(t, d, trust, q, "signed")
+	other, err := LoadSigned(ctx, d, trust, q.Digest)
+	must(t, err)
+	advance(t, d, trust, p, "approved")
+	trust.Releases = []certificate.Release{other.Release}
+	r, err := LoadReviewed(ctx, d, trust, p.Digest)
+	must(t, err)
+	if err := Sign(ctx, d, rita, r, Terms{Name: other.Release.Name}, noon); !errors.Is(err, record.ErrExists) {
+		t.Errorf("signed under another release's name: %v", err)
+	}
+	must(t, Revoke(ctx, d.Reviews, trust, mona, p.Digest, "a fault", noon))
+	if err := Sign(ctx, d, rita, r, Terms{Name: "v1"}, noon); !errors.Is(err, ErrRevoked) {
+		t.Errorf("signed what is revoked: %v", err)
+	}
+	if _, err := d.Reviews.Get(ctx, name(p.Digest, "release-"+rita.public().ID()+".json")); !errors.Is(err, record.ErrNotFound) {
+		t.Errorf("a signature is left: %v", err)
+	}
+}
+
+// TestTooFewIsNotWrong: that signatures are missing is told apart from all that
+// may be wrong with those that are there, and the next signer sees the terms.
+func TestTooFewIsNotWrong(t *testing.T) {
+	p, _ := packages(t)
+	ctx, trust, d := t.Context(), testTrust(2), newDepot(t)
+	advance(t, d, trust, p, "approved")
+	r, err := LoadReviewed(ctx, d, trust, p.Digest)
+	must(t, err)
+	if _, found, err := SignedSoFar(ctx, d, mona, r); err != nil || found {
+		t.Errorf("signed by nobody: %t, %v", found, err)
+	}
+	must(t, Sign(ctx, d, rita, r, Terms{Name: "v1", NotAfter: noon.Add(time.Hour)}, noon))
+	if st, found, err := SignedSoFar(ctx, d, mona, r); err != nil || !found || st.Name != "v1" || !st.NotAfter.Equal(noon.Add(time.Hour)) {
+		t.Errorf("signed by rita: %+v, %t, %v", st, found, err)
+	}
+	if _, found, err := SignedSoFar(ctx, d, rita, r); err != nil || found {
+		t.Errorf("rita's own: %t, %v", found, err)
+	}
+	if _, err := LoadSigned(ctx, d, trust, p.Digest); !errors.Is(err, certificate.ErrTooFew) || !errors.Is(err, ErrNotSigned) {
+		t.Errorf("one of two: %v", err)
+	}
+	must(t, Revoke(ctx, d.Reviews, trust, mona, p.Digest, "a fault", noon))
+	if _, err := LoadSigned(ctx, d, trust, p.Digest); errors.Is(err, certificate.ErrTooFew) || !errors.Is(err, ErrRevoked) {
+		t.Errorf("one of two, and revoked: %v", err)
+	}
+}
+
+// TestRollbackToWhatMayRun: deployed over a revoked release, the one before that
+// is what a rollback brings back, and is not removed.
+func TestRollbackToWhatMayRun(t *testing.T) {
+	ctx, trust, d := t.Context(), testTrust(1), newDepot(t)
+	a, b := both(t, d, trust)
+	home := Home{Dir: t.TempDir(), Trust: trust}
+	must(t, home.Install(ctx, a, noon))
+	must(t, home.Install(ctx, b, noon))
+	at, err := home.pointer()
+	must(t, err)
+	next := certificate.Hash{1} // of a third
+	if got := home.goodBefore(ctx, at, next, noon); got != b.Package().Digest {
+		t.Errorf("before the third: %s", got)
+	}
+	must(t, Revoke(ctx, home.Statements(), trust, rita, b.Package().Digest, "a fault", noon))
+	if got := home.goodBefore(ctx, at, next, noon); got != a.Package().Digest {
+		t.Errorf("before the third, with the second revoked: %s", got)
+	}
+	if got := home.goodBefore(ctx, at, a.Package().Digest, noon); got != b.Package().Digest {
+		t.Errorf("before the first again: %s", got)
+	}
+}
