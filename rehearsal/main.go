@@ -99,8 +99,8 @@ func tell() (err error) {
 
 // as is the environment of a program that a role runs: its session, and none
 // of this process's own variables but the search path.
-func (s *story) as(role string, how ...world.Session) []string {
-	return append(append(s.world.Environ(role, how...), s.golang...), "PATH="+os.Getenv("PATH"), "HOME="+s.dir)
+func (s *story) as(role string) []string {
+	return append(append(s.world.Environ(role), s.golang...), "PATH="+os.Getenv("PATH"), "HOME="+s.dir)
 }
 
 func (s *story) output(stack, key string) string { return s.aws.Outputs[stack][key] }

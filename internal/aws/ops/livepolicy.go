@@ -152,7 +152,7 @@ func (in policyStatementJSON) read() (policyStatement, error) {
 	who := in.Principal
 	if in.NotPrincipal != nil {
 		if in.Principal != nil {
-			return s, errors.New("Principal and NotPrincipal")
+			return s, errors.New("both Principal and NotPrincipal")
 		}
 		who, s.notPrincipal = in.NotPrincipal, true
 	}
