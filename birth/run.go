@@ -168,7 +168,7 @@ func (r *run) make(ctx context.Context, w *writers, indexes []uint32) error {
 				return Born{}, fmt.Errorf("couldn't store index %d: %w", b.Index, err)
 			}
 			took()
-			born, err := r.settle(ctx, b.Index, owner)
+			born, err := r.settle(ctx, b.Index, owner, r.archive)
 			born.Made = owner.Pubkey == b.Pubkey
 			r.work.wrote(r.Now().Sub(start))
 			return born, err
@@ -218,7 +218,7 @@ func (r *run) confirm(ctx context.Context, w *writers, rows []record.Validator) 
 				return Born{}, fmt.Errorf("couldn't read index %d of order %s back: %w", row.Index, r.order.ID, err)
 			}
 			took()
-			born, err := r.settle(ctx, row.Index, b)
+			born, err := r.settle(ctx, row.Index, b, r.archivedBefore)
 			r.work.wrote(r.Now().Sub(start))
 			return born, err
 		})
@@ -233,7 +233,7 @@ func (r *run) confirm(ctx context.Context, w *writers, rows []record.Validator) 
 // another's, and makes sure of it: its certificate verifies and says what the
 // record says, and the archive holds the same. A winner that crashed before
 // archiving is archived here.
-func (r *run) settle(ctx context.Context, index uint32, owner record.Birth) (Born, error) {
+func (r *run) settle(ctx context.Context, index uint32, owner record.Birth, archive archiving) (Born, error) {
 	verified, err := r.verify(index, owner)
 	if err != nil {
 		return Born{}, err
@@ -246,7 +246,7 @@ func (r *run) settle(ctx context.Context, index uint32, owner record.Birth) (Bor
 	if err != nil {
 		return Born{}, err
 	}
-	if err := r.archive(ctx, r.limit, BirthObject(owner.Order, owner.Index), object); err != nil {
+	if err := archive(ctx, r.limit, BirthObject(owner.Order, owner.Index), object); err != nil {
 		return Born{}, err
 	}
 	return Born{Birth: owner, words: verified.Mnemonic, digest: verified.Digest}, nil
@@ -263,6 +263,25 @@ func (f *Flow) archive(ctx context.Context, limit allowance, name string, object
 		return fmt.Errorf("couldn't read %s back from the archive: %w", name, err)
 	}
 	if !bytes.Equal(back, object) {
+		return fmt.Errorf("%w: the archive's %s differs from the store's record", ErrTampered, name)
+	}
+	return nil
+}
+
+// archiving makes sure that an object is in the archive.
+type archiving func(ctx context.Context, limit allowance, name string, object []byte) error
+
+// archivedBefore is archive for what is there already unless somebody died
+// before archiving it: it looks first. S3 asks twelve times as much for a put
+// that is refused as for a get.
+func (r *run) archivedBefore(ctx context.Context, limit allowance, name string, object []byte) error {
+	back, err := again(ctx, r.Flow, limit, func() ([]byte, error) { return r.Archive.Get(ctx, name) })
+	switch {
+	case errors.Is(err, record.ErrNotFound):
+		return r.archive(ctx, limit, name, object)
+	case err != nil:
+		return fmt.Errorf("couldn't read %s back from the archive: %w", name, err)
+	case !bytes.Equal(back, object):
 		return fmt.Errorf("%w: the archive's %s differs from the store's record", ErrTampered, name)
 	}
 	return nil
