@@ -84,7 +84,7 @@ type Flow struct {
 	// recovery recipients whether it passes by itself, throttling above all:
 	// the call is then made again, see patience.go. nil: none does.
 	Passing func(error) bool
-	// Backoff replaces the wait before repetition n (1, 2, ...), in tests.
+	// Backoff replaces the function of that name, in tests.
 	Backoff func(n int) time.Duration
 	// Took is told how long each step took (see Steps), by several goroutines
 	// at once. It may be nil.

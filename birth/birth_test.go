@@ -214,6 +214,30 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestArchiveIsAskedFirst: a range that was made before costs a get for each
+// object and, but for the order's, no put.
+func TestArchiveIsAskedFirst(t *testing.T) {
+	h := newHouse(t)
+	r := h.order(3, "none")
+	_, _, err := run(t.Context(), &h.flow, r)
+	must(t, err)
+	flow := h.flow
+	plan := recordfault.New()
+	flow.Workers = 1
+	flow.Store, flow.Archive = faulty(plan, h)
+	_, _, err = run(t.Context(), &flow, r)
+	must(t, err)
+	n := map[string]int{}
+	for _, c := range plan.Calls() {
+		n[c.Port+"."+c.Method]++
+	}
+	// The order at the beginning and for the receipt, 3 births, the mnemonic
+	// for them and for the receipt, the receipt.
+	if n["Archive.Put"] != 1 || n["Archive.Get"] != 2+3+2+1 {
+		t.Errorf("the calls were %v", n)
+	}
+}
+
 // faulty is the house's ports with a plan's faults.
 func faulty(plan *recordfault.Plan, h *house) (birth.Store, record.Archive) {
 	return struct {

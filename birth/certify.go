@@ -193,8 +193,9 @@ func line(b record.Birth, digest certificate.Hash) certificate.ReceiptValidator 
 }
 
 // Receipt signs the list of a range's validators, which Run must have
-// yielded, all of them; see Range.Done. The first receipt of a range is archived, and every
-// later call returns that one: the same order gives the same receipt.
+// yielded, all of them; see Range.Done. The first receipt of a range is
+// archived, and every later call returns that one: the same order gives the
+// same receipt.
 func (f *Flow) Receipt(ctx context.Context, r Range, lines []Line) ([]byte, error) {
 	limit := allowance{now: f.Now, until: r.Until}
 	if limit.limited() {
@@ -222,7 +223,7 @@ func (f *Flow) receipt(ctx context.Context, limit allowance, r Range, lines []Li
 	if order.Digest() != r.Order.Digest() || order.Settings != record.Digest(f.Maker.SettingsDigest) {
 		return nil, fmt.Errorf("%w: the store returned another order as %s", ErrTampered, r.Order.ID)
 	}
-	if err := f.archive(ctx, limit, OrderObject(order.ID), object); err != nil {
+	if err := f.archivedBefore(ctx, limit, OrderObject(order.ID), object); err != nil {
 		return nil, err
 	}
 	receipt, err := f.list(ctx, limit, order, r, lines)

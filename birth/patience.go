@@ -89,12 +89,14 @@ func again[T any](ctx context.Context, f *Flow, a allowance, call func() (T, err
 	}
 }
 
-// backoff waits 0 to 200 ms before the first repetition, doubling up to 0 to
-// 6.4 s. It is random, so that many who were throttled together do not come
-// back together.
 func (f *Flow) backoff(n int) time.Duration {
 	if f.Backoff != nil {
 		return f.Backoff(n)
 	}
-	return rand.N(200 * time.Millisecond << min(n-1, 5))
+	return Backoff(n)
 }
+
+// Backoff is the wait before repetition n (1, 2, ...) of a call: 0 to 200 ms
+// before the first, doubling up to 0 to 6.4 s. It is random, so that many who
+// were throttled together do not come back together.
+func Backoff(n int) time.Duration { return rand.N(200 * time.Millisecond << min(n-1, 5)) }

@@ -252,36 +252,37 @@ func (r *run) settle(ctx context.Context, index uint32, owner record.Birth, arch
 	return Born{Birth: owner, words: verified.Mnemonic, digest: verified.Digest}, nil
 }
 
+// archiving makes sure that an object is in the archive.
+type archiving func(ctx context.Context, limit allowance, name string, object []byte) error
+
 // archive puts an object if its name is free and in any case reads it back.
 func (f *Flow) archive(ctx context.Context, limit allowance, name string, object []byte) error {
 	_, err := again(ctx, f, limit, func() (struct{}, error) { return struct{}{}, f.Archive.Put(ctx, name, object) })
 	if err != nil && !errors.Is(err, record.ErrExists) {
 		return fmt.Errorf("couldn't archive %s: %w", name, err)
 	}
+	return f.readBack(ctx, limit, name, object)
+}
+
+// archivedBefore is archive for what is there already unless somebody died
+// before archiving it: it looks first. S3 asks twelve times as much for a put
+// that is refused as for a get.
+func (f *Flow) archivedBefore(ctx context.Context, limit allowance, name string, object []byte) error {
+	err := f.readBack(ctx, limit, name, object)
+	if errors.Is(err, record.ErrNotFound) {
+		return f.archive(ctx, limit, name, object)
+	}
+	return err
+}
+
+// readBack refuses an archive that has another object under the name, or
+// none: record.ErrNotFound.
+func (f *Flow) readBack(ctx context.Context, limit allowance, name string, object []byte) error {
 	back, err := again(ctx, f, limit, func() ([]byte, error) { return f.Archive.Get(ctx, name) })
 	if err != nil {
 		return fmt.Errorf("couldn't read %s back from the archive: %w", name, err)
 	}
 	if !bytes.Equal(back, object) {
-		return fmt.Errorf("%w: the archive's %s differs from the store's record", ErrTampered, name)
-	}
-	return nil
-}
-
-// archiving makes sure that an object is in the archive.
-type archiving func(ctx context.Context, limit allowance, name string, object []byte) error
-
-// archivedBefore is archive for what is there already unless somebody died
-// before archiving it: it looks first. S3 asks twelve times as much for a put
-// that is refused as for a get.
-func (r *run) archivedBefore(ctx context.Context, limit allowance, name string, object []byte) error {
-	back, err := again(ctx, r.Flow, limit, func() ([]byte, error) { return r.Archive.Get(ctx, name) })
-	switch {
-	case errors.Is(err, record.ErrNotFound):
-		return r.archive(ctx, limit, name, object)
-	case err != nil:
-		return fmt.Errorf("couldn't read %s back from the archive: %w", name, err)
-	case !bytes.Equal(back, object):
 		return fmt.Errorf("%w: the archive's %s differs from the store's record", ErrTampered, name)
 	}
 	return nil

@@ -36,14 +36,14 @@ func (a AddressApproval) check() error {
 	if !addressNameRule.MatchString(a.Name) {
 		return fmt.Errorf("%w: address name %q: up to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit", ErrFormat, clip(a.Name))
 	}
-	if err := plain("network", a.Network, maxText, false); err != nil {
+	if err := CheckText("network", a.Network, maxText, false); err != nil {
 		return err
 	}
 	if a.Address == (eth.Address{}) || a.NetworkDigest.IsZero() {
 		return fmt.Errorf("%w: the approval has no address, or no network_digest", ErrFormat)
 	}
 	for _, at := range []time.Time{a.NotBefore, a.NotAfter, a.Time} {
-		if err := checkTime(at); err != nil {
+		if err := CheckTime(at); err != nil {
 			return err
 		}
 	}

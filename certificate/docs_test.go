@@ -168,19 +168,19 @@ func TestDocsVerify(t *testing.T) {
 	}
 }
 
-// The second implementation, in Python and written from the documents, comes
-// to the same verdicts. It needs the package cryptography; with
-// STAKESEAL_PYTHON=required its absence is a failure.
-func TestPythonVerifier(t *testing.T) {
-	probe := exec.Command("python3", "-c", "import cryptography")
-	if out, err := probe.CombinedOutput(); err != nil {
+// forPython skips without Python and its package cryptography, or fails with
+// STAKESEAL_PYTHON=required. It returns what writes a file for the program, and
+// the file of the network's parameters.
+func forPython(t *testing.T) (write func(name string, data []byte) string, network string) {
+	t.Helper()
+	if out, err := exec.Command("python3", "-c", "import cryptography").CombinedOutput(); err != nil {
 		if os.Getenv("STAKESEAL_PYTHON") == "required" {
 			t.Fatalf("no python3 with cryptography: %v, %s", err, out)
 		}
 		t.Skip("no python3 with the package cryptography")
 	}
 	dir := t.TempDir()
-	write := func(name string, data []byte) string {
+	write = func(name string, data []byte) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
@@ -188,7 +188,14 @@ func TestPythonVerifier(t *testing.T) {
 		return path
 	}
 	from, to := block(t, readDoc(t, "trust.md"), "network")
-	network := write("network.txt", []byte(readDoc(t, "trust.md")[from:to]))
+	return write, write("network.txt", []byte(readDoc(t, "trust.md")[from:to]))
+}
+
+// The second implementation, in Python and written from the documents, comes
+// to the same verdicts. It needs the package cryptography; with
+// STAKESEAL_PYTHON=required its absence is a failure.
+func TestPythonVerifier(t *testing.T) {
+	write, network := forPython(t)
 	kms := newKMSSigner()
 
 	trust := exampleTrust()
@@ -336,22 +343,7 @@ for run in json.loads(read(sys.argv[2])):
 // TestPythonVerifierOfReleases: a trust file whose releases are not what their
 // managers signed is used by neither program.
 func TestPythonVerifierOfReleases(t *testing.T) {
-	if err := exec.Command("python3", "-c", "import cryptography").Run(); err != nil {
-		if os.Getenv("STAKESEAL_PYTHON") == "required" {
-			t.Fatal("no python3 with cryptography")
-		}
-		t.Skip("no python3 with the package cryptography")
-	}
-	dir := t.TempDir()
-	write := func(name string, data []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	from, to := block(t, readDoc(t, "trust.md"), "network")
-	network := write("network.txt", []byte(readDoc(t, "trust.md")[from:to]))
+	write, network := forPython(t)
 	birth := write("birth.json", mustSign(exampleBirth(0)))
 	good := string(trustJSON(t, managedTrust(t)))
 	for name, c := range map[string]struct {
@@ -400,10 +392,14 @@ func trustJSON(t *testing.T, trust *Trust) []byte {
 		}
 		return m
 	}
-	keys, releases := []any{}, []any{}
-	for _, k := range trust.Keys {
-		keys = append(keys, validity(map[string]any{"name": k.Name, "key": k.Key.String()}, k.Validity))
+	keys := func(of []TrustedKey) []any {
+		list := []any{}
+		for _, k := range of {
+			list = append(list, validity(map[string]any{"name": k.Name, "key": k.Key.String()}, k.Validity))
+		}
+		return list
 	}
+	releases := []any{}
 	for _, r := range trust.Releases {
 		entry := map[string]any{"name": r.Name, "binary_sha256": r.Binaries, "settings_sha256": r.Settings}
 		if len(r.Statement) > 0 {
@@ -412,21 +408,13 @@ func trustJSON(t *testing.T, trust *Trust) []byte {
 		releases = append(releases, validity(entry, r.Validity))
 	}
 	file := map[string]any{
-		"version": 1, "network": trust.Network.Name, "withdrawal_addresses": trust.Addresses, "certifying_keys": keys, "releases": releases,
+		"version": 1, "network": trust.Network.Name, "withdrawal_addresses": trust.Addresses, "certifying_keys": keys(trust.Keys), "releases": releases,
 	}
 	if len(trust.Managers) > 0 {
-		managers := []any{}
-		for _, k := range trust.Managers {
-			managers = append(managers, validity(map[string]any{"name": k.Name, "key": k.Key.String()}, k.Validity))
-		}
-		file["release_managers"], file["release_threshold"] = managers, trust.Threshold
+		file["release_managers"], file["release_threshold"] = keys(trust.Managers), trust.Threshold
 	}
 	if len(trust.Approvers) > 0 {
-		approvers := []any{}
-		for _, k := range trust.Approvers {
-			approvers = append(approvers, validity(map[string]any{"name": k.Name, "key": k.Key.String()}, k.Validity))
-		}
-		file["approvers"] = approvers
+		file["approvers"] = keys(trust.Approvers)
 	}
 	data := must(json.MarshalIndent(file, "", " "))
 	back, err := ParseTrust(data)

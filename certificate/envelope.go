@@ -74,16 +74,27 @@ func Countersign(ctx context.Context, s Signer, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't countersign: %w", err)
 	}
-	wire := dsse.Envelope{PayloadType: PayloadType, Payload: base64.StdEncoding.EncodeToString(e.payload)}
-	for _, sig := range append(e.signatures, added.signatures...) {
-		wire.Signatures = append(wire.Signatures, dsse.Signature{KeyID: sig.keyID, Sig: base64.StdEncoding.EncodeToString(sig.sig)})
-	}
-	out, err := canonical(wire)
+	e.signatures = append(e.signatures, added.signatures...)
+	out, err := e.encode(maxReceipt)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't countersign: %w", err)
 	}
-	if _, err := parseEnvelope(out, maxReceipt); err != nil { // the same key twice, too many
-		return nil, fmt.Errorf("couldn't countersign: %w", err)
+	return out, nil
+}
+
+// encode writes an envelope that parseEnvelope reads, and refuses one that it
+// would not: the same key twice, too many, too long.
+func (e envelope) encode(limit int) ([]byte, error) {
+	wire := dsse.Envelope{PayloadType: PayloadType, Payload: base64.StdEncoding.EncodeToString(e.payload)}
+	for _, s := range e.signatures {
+		wire.Signatures = append(wire.Signatures, dsse.Signature{KeyID: s.keyID, Sig: base64.StdEncoding.EncodeToString(s.sig)})
+	}
+	out, err := canonical(wire)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := parseEnvelope(out, limit); err != nil {
+		return nil, err
 	}
 	return out, nil
 }

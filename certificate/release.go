@@ -34,16 +34,20 @@ type ReleaseStatement struct {
 // statement but that more release managers have to sign it.
 var ErrTooFew = errors.New("too few signatures")
 
-// packageSubject names the subject of every statement about a package.
-const packageSubject = "package"
+// PackageSubject names the subject of every statement about a package.
+const PackageSubject = "package"
 
-var commitID = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
+var commitRule = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
+
+// IsCommit reports whether text is the whole id of a git commit, of SHA-1 or
+// SHA-256.
+func IsCommit(text string) bool { return commitRule.MatchString(text) }
 
 func (s ReleaseStatement) check() error {
-	if err := plain("release name", s.Name, maxText, false); err != nil {
+	if err := CheckText("release name", s.Name, maxText, false); err != nil {
 		return err
 	}
-	if err := plain("network", s.Network, maxText, false); err != nil {
+	if err := CheckText("network", s.Network, maxText, false); err != nil {
 		return err
 	}
 	if len(s.Binaries) == 0 || len(s.Binaries) > maxListed || len(s.Reviews) == 0 || len(s.Reviews) > maxListed {
@@ -54,16 +58,16 @@ func (s ReleaseStatement) check() error {
 			return fmt.Errorf("%w: a digest of the release is zero", ErrFormat)
 		}
 	}
-	if !commitID.MatchString(s.Commit) {
+	if !IsCommit(s.Commit) {
 		return fmt.Errorf("%w: commit %q is no whole commit id", ErrFormat, clip(s.Commit))
 	}
 	for _, at := range []time.Time{s.NotBefore, s.Time} {
-		if err := checkTime(at); err != nil {
+		if err := CheckTime(at); err != nil {
 			return err
 		}
 	}
 	if !s.NotAfter.IsZero() {
-		if err := checkTime(s.NotAfter); err != nil {
+		if err := CheckTime(s.NotAfter); err != nil {
 			return err
 		}
 		if s.NotAfter.Before(s.NotBefore) {
@@ -82,7 +86,7 @@ func SignRelease(ctx context.Context, signer Signer, pkg Hash, s ReleaseStatemen
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("couldn't sign release: %w", err)
 	}
-	return SignStatement(ctx, signer, ReleaseType, packageSubject, pkg, s)
+	return SignStatement(ctx, signer, ReleaseType, PackageSubject, pkg, s)
 }
 
 // Unrevoked are the keys of a list that are not revoked.
@@ -100,8 +104,10 @@ func (t *Trust) VerifyRelease(envelope []byte) (Release, ReleaseStatement, error
 	st, err := VerifyStatement[ReleaseStatement](envelope, ReleaseType, Unrevoked(t.Managers))
 	if err != nil {
 		// Where it is the revocation that took the last signature, say that.
-		if _, _, why := authenticate(envelope, maxStated, t.Managers); errors.Is(err, ErrSignature) && errors.Is(why, ErrUntrusted) {
-			err = why
+		if errors.Is(err, ErrSignature) {
+			if _, _, why := authenticate(envelope, maxStated, t.Managers); errors.Is(why, ErrUntrusted) {
+				err = why
+			}
 		}
 		return Release{}, ReleaseStatement{}, err
 	}
@@ -110,7 +116,7 @@ func (t *Trust) VerifyRelease(envelope []byte) (Release, ReleaseStatement, error
 	if err := s.check(); err != nil {
 		return fail(err)
 	}
-	if st.Name != packageSubject || st.Subject.IsZero() {
+	if st.Name != PackageSubject || st.Subject.IsZero() {
 		return fail(fmt.Errorf("%w: the statement's subject is no package", ErrMismatch))
 	}
 	if s.Network != t.Network.Name {
@@ -139,10 +145,10 @@ func (t *Trust) VerifyRelease(envelope []byte) (Release, ReleaseStatement, error
 // key was revoked may stay in the file, which reads on with all its other
 // entries; Stands refuses it wherever it would count.
 func (t *Trust) checkStatement(r Release) error {
-	if r.Commit != "" && !commitID.MatchString(r.Commit) {
+	if r.Commit != "" && !IsCommit(r.Commit) {
 		return fmt.Errorf("release %q: commit %q is no whole commit id", r.Name, clip(r.Commit))
 	}
-	if text := string(r.Statement); plain("statement", text, maxStated, true) != nil || strings.Contains(text, "'") {
+	if text := string(r.Statement); CheckText("statement", text, maxStated, true) != nil || strings.Contains(text, "'") {
 		return fmt.Errorf("release %q: its statement is not the one line that release sign writes", r.Name)
 	}
 	if len(t.Managers) == 0 {

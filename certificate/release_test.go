@@ -88,6 +88,7 @@ func TestVerifyRelease(t *testing.T) {
 		"strangers":             {must(Join(sign(otto, nil))), nil, ErrSignature},
 		"one twice":             {must(Join(sign(rita, nil), sign(rita, nil))), nil, ErrUntrusted},
 		"a revoked one":         {good, func(tr *Trust) { tr.Managers[0].Revoked = true }, ErrUntrusted},
+		"all revoked":           {good, func(tr *Trust) { tr.Managers[0].Revoked, tr.Managers[1].Revoked = true, true }, ErrUntrusted},
 		"a retired one":         {good, func(tr *Trust) { tr.Managers[0].NotAfter = at("2026-10-31T00:00:00Z") }, ErrUntrusted},
 		"another network":       {good, func(tr *Trust) { tr.Network.Name = "sepolia" }, ErrMismatch},
 		"changed":               {[]byte(strings.Replace(string(good), `"sig":"`, `"sig":"AAAA`, 1)), nil, ErrSignature},

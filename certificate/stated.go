@@ -3,13 +3,10 @@ package certificate
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 )
 
 // maxStated bounds a statement of another kind than births and receipts.
@@ -69,38 +66,27 @@ func VerifyStatement[P any](envelope []byte, kind string, keys []TrustedKey) (St
 // Join makes one envelope of several over the same payload: what each of
 // several people signed alone. It verifies nothing.
 func Join(envelopes ...[]byte) ([]byte, error) {
-	var payload []byte
-	wire := dsse.Envelope{PayloadType: PayloadType}
-	var seen []string
+	if len(envelopes) == 0 {
+		return nil, errors.New("couldn't join: no envelope")
+	}
+	var joined envelope
 	for i, data := range envelopes {
 		e, err := parseEnvelope(data, maxStated)
 		if err != nil {
 			return nil, err
 		}
 		if i == 0 {
-			payload = e.payload
-			wire.Payload = base64.StdEncoding.EncodeToString(payload)
-		} else if string(e.payload) != string(payload) {
+			joined.payload = e.payload
+		} else if string(e.payload) != string(joined.payload) {
 			return nil, fmt.Errorf("%w: the signatures are of different statements", ErrMismatch)
 		}
 		for _, s := range e.signatures {
-			if !slices.Contains(seen, s.keyID) {
-				seen = append(seen, s.keyID)
-				wire.Signatures = append(wire.Signatures, dsse.Signature{KeyID: s.keyID, Sig: base64.StdEncoding.EncodeToString(s.sig)})
+			if !slices.ContainsFunc(joined.signatures, func(had signature) bool { return had.keyID == s.keyID }) {
+				joined.signatures = append(joined.signatures, s)
 			}
 		}
 	}
-	if payload == nil {
-		return nil, errors.New("couldn't join: no envelope")
-	}
-	out, err := canonical(wire)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := parseEnvelope(out, maxStated); err != nil {
-		return nil, err
-	}
-	return out, nil
+	return joined.encode(maxStated)
 }
 
 // ValidAt refuses (ErrUntrusted) what was revoked, or was not valid at a time.
@@ -110,13 +96,3 @@ func (v Validity) ValidAt(at time.Time) error {
 	}
 	return nil
 }
-
-// CheckText refuses text that a statement cannot carry: it is printable ASCII
-// without spaces at its ends, of at most max bytes.
-func CheckText(what, text string, max int, mayBeEmpty bool) error {
-	return plain(what, text, max, mayBeEmpty)
-}
-
-// CheckTime refuses a time that a statement cannot carry: UTC, whole seconds,
-// after 1970.
-func CheckTime(at time.Time) error { return checkTime(at) }

@@ -148,7 +148,7 @@ func (b Birth) check() error {
 		{"commit", b.Maker.Commit, true},
 		{"function", b.Maker.Function, true},
 	} {
-		if err := plain(t.what, t.text, maxText, t.empty); err != nil {
+		if err := CheckText(t.what, t.text, maxText, t.empty); err != nil {
 			return err
 		}
 	}
@@ -159,7 +159,7 @@ func (b Birth) check() error {
 	}); err != nil {
 		return err
 	}
-	if err := checkTime(b.Time); err != nil {
+	if err := CheckTime(b.Time); err != nil {
 		return err
 	}
 	if err := checkRecipients(b.Sealing.Recipients); err != nil {
@@ -179,7 +179,7 @@ func (b Birth) check() error {
 		return fmt.Errorf("%w: withdrawal credentials %s do not pay to an address (0x01 or 0x02, 11 zero bytes, address)", ErrMismatch, b.Credentials)
 	}
 	if b.Approval != "" {
-		if err := plain("approval", b.Approval, maxApproval, false); err != nil {
+		if err := CheckText("approval", b.Approval, maxApproval, false); err != nil {
 			return err
 		}
 		a, err := approvedAddress(b.Approval)
@@ -218,10 +218,10 @@ func (b Birth) checkDeposits() error {
 }
 
 func (r Receipt) check() error {
-	if err := plain("network", r.Network, maxText, false); err != nil {
+	if err := CheckText("network", r.Network, maxText, false); err != nil {
 		return err
 	}
-	if err := plain("order", r.Order, maxText, false); err != nil {
+	if err := CheckText("order", r.Order, maxText, false); err != nil {
 		return err
 	}
 	if err := nonZero(map[string]Hash{
@@ -229,7 +229,7 @@ func (r Receipt) check() error {
 	}); err != nil {
 		return err
 	}
-	if err := checkTime(r.Time); err != nil {
+	if err := CheckTime(r.Time); err != nil {
 		return err
 	}
 	if r.From >= r.To || r.To > r.Count {
@@ -275,7 +275,7 @@ func (r Receipt) check() error {
 func (r Receipt) checkMnemonics() (map[string]ReceiptMnemonic, error) {
 	byID := make(map[string]ReceiptMnemonic, len(r.Mnemonics))
 	for i, m := range r.Mnemonics {
-		if err := plain("mnemonic id", m.ID, maxText, false); err != nil {
+		if err := CheckText("mnemonic id", m.ID, maxText, false); err != nil {
 			return nil, err
 		}
 		if _, taken := byID[m.ID]; taken {
@@ -298,10 +298,11 @@ func (r Receipt) checkMnemonics() (map[string]ReceiptMnemonic, error) {
 	return byID, nil
 }
 
-// plain wants text that reads and encodes in one way everywhere: printable
-// ASCII, no space at either end. A line break or a terminal escape in an
-// order's id would let a certificate draw its own verdict on a screen.
-func plain(what, s string, limit int, mayBeEmpty bool) error {
+// CheckText refuses (ErrFormat) text that a statement cannot carry: it reads
+// and encodes in one way everywhere, printable ASCII of at most limit bytes, no
+// space at either end. A line break or a terminal escape in an order's id would
+// let a certificate draw its own verdict on a screen.
+func CheckText(what, s string, limit int, mayBeEmpty bool) error {
 	if s == "" && mayBeEmpty {
 		return nil
 	}
@@ -319,9 +320,10 @@ func plain(what, s string, limit int, mayBeEmpty bool) error {
 	return nil
 }
 
-// checkTime bounds the year to what RFC 3339 can spell and a Unix time of
-// zero or less, the mark of a clock that was never set.
-func checkTime(t time.Time) error {
+// CheckTime refuses (ErrFormat) a time that a statement cannot carry: one that
+// is not UTC in whole seconds, a year that RFC 3339 cannot spell, and a Unix
+// time of zero or less, the mark of a clock that was never set.
+func CheckTime(t time.Time) error {
 	if t.Location() != time.UTC || t.Nanosecond() != 0 || t.Unix() <= 0 || t.Year() > 9999 {
 		return fmt.Errorf("%w: time %s is not UTC in whole seconds after 1970", ErrFormat, t.Format(time.RFC3339Nano))
 	}
@@ -333,10 +335,10 @@ func checkRecipients(list []Recipient) error {
 		return fmt.Errorf("%w: %d recipients, not 1 to %d", ErrFormat, len(list), maxRecipients)
 	}
 	for i, r := range list {
-		if err := plain("recipient name", r.Name, maxText, false); err != nil {
+		if err := CheckText("recipient name", r.Name, maxText, false); err != nil {
 			return err
 		}
-		if err := plain("recipient key", r.Key, maxKeyText, false); err != nil {
+		if err := CheckText("recipient key", r.Key, maxKeyText, false); err != nil {
 			return err
 		}
 		if slices.ContainsFunc(list[:i], func(o Recipient) bool { return o.Name == r.Name || o.Key == r.Key }) {

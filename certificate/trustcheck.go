@@ -32,7 +32,7 @@ func (t *Trust) check() error {
 	}
 	owners := make(map[eth.Address]string, len(t.Addresses))
 	for _, name := range slices.Sorted(maps.Keys(t.Addresses)) {
-		if err := plain("address name", name, maxText, false); err != nil {
+		if err := CheckText("address name", name, maxText, false); err != nil {
 			return err
 		}
 		a := t.Addresses[name]
@@ -100,7 +100,7 @@ func (t *Trust) checkReleases() error {
 }
 
 func checkEntry(what, name string, names map[string]bool, v Validity) error {
-	if err := plain(what+" name", name, maxText, false); err != nil {
+	if err := CheckText(what+" name", name, maxText, false); err != nil {
 		return err
 	}
 	if names[name] {
@@ -108,7 +108,7 @@ func checkEntry(what, name string, names map[string]bool, v Validity) error {
 	}
 	names[name] = true
 	for _, at := range []time.Time{v.NotBefore, v.NotAfter} {
-		if !at.IsZero() && checkTime(at) != nil {
+		if !at.IsZero() && CheckTime(at) != nil {
 			return fmt.Errorf("%s %q: %s is not UTC in whole seconds", what, name, at.Format(time.RFC3339Nano))
 		}
 	}

@@ -344,7 +344,7 @@ func (w word) time() (time.Time, error) {
 		return time.Time{}, nil
 	}
 	t, err := time.Parse(time.RFC3339, w.value)
-	if err != nil || t.Format(time.RFC3339) != w.value || checkTime(t) != nil {
+	if err != nil || t.Format(time.RFC3339) != w.value || CheckTime(t) != nil {
 		return time.Time{}, lineError(w.line, fmt.Errorf("time %q is not like 2026-01-31T00:00:00Z", clip(w.value)))
 	}
 	return t, nil

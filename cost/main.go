@@ -13,7 +13,7 @@
 package main
 
 import (
-	"context"
+	"crypto/pbkdf2"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -22,14 +22,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"golang.org/x/crypto/pbkdf2"
 	"golang.org/x/crypto/scrypt"
 
-	"github.com/stakeseal/stakeseal/infra/stack"
+	"github.com/stakeseal/stakeseal/internal/aws/awstest/stage"
 	"github.com/stakeseal/stakeseal/internal/aws/awstest/world"
-	"github.com/stakeseal/stakeseal/internal/aws/session"
 )
 
 func main() {
@@ -43,20 +39,18 @@ func main() {
 }
 
 const (
-	name     = "stakeseal-hoodi"
 	memoryMB = 2 * vCPU // as many processors as the function has here
 	starts   = 7
 )
 
 // account is the installation that is measured.
 type account struct {
-	programs, dir, home string
-	world               *world.World
-	stacks              *stack.Installation
-	zipBytes            int64
+	*stage.Stage
+	programs, home string
+	zipBytes       int64
 }
 
-func measure() error {
+func measure() (err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -66,16 +60,16 @@ func measure() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	functions := filepath.Join(dir, "functions")
-	if err := os.Mkdir(functions, 0o700); err != nil {
-		return err
-	}
-	w, err := world.Open(functions)
+	on, err := stage.Open(dir)
 	if err != nil {
 		return err
 	}
-	defer w.Close()
-	a := &account{programs: filepath.Dir(self), dir: dir, home: filepath.Join(dir, "home"), world: w}
+	defer func() {
+		if e := on.Close(); err == nil {
+			err = e
+		}
+	}()
+	a := &account{Stage: on, programs: filepath.Dir(self), home: filepath.Join(dir, "home")}
 	if err := a.build(); err != nil {
 		return err
 	}
@@ -95,31 +89,27 @@ func measure() error {
 	if err != nil {
 		return err
 	}
-	a.report(begun, pbkdf2Bill, scryptBill, sample)
+	alone, err := pbkdf2Alone()
+	if err != nil {
+		return err
+	}
+	a.report(begun, alone, pbkdf2Bill, scryptBill, sample)
 	return nil
 }
 
 // build puts the stacks up and deploys this tree's generator.
-func (a *account) build() (err error) {
-	a.stacks, err = a.world.Deploy(stack.Options{Name: name, Account: world.Account, Region: world.Region,
-		Parameters: map[string]map[string]string{"bootstrap": {}, "foundation": {}, "function": {"Architecture": "x86_64"}}})
+func (a *account) build() error {
+	if err := a.Deploy(nil); err != nil {
+		return err
+	}
+	args, err := a.Init()
 	if err != nil {
 		return err
 	}
-	client := kms.NewFromConfig(session.New(world.Region, a.world.Credentials("auditor"), session.Options{}))
-	key, err := client.GetPublicKey(context.Background(), &kms.GetPublicKeyInput{KeyId: aws.String(a.stacks.Outputs["foundation"]["CertifyingKeyArn"])})
-	if err != nil {
+	if err := a.stakeseal("depositor", args...); err != nil {
 		return err
 	}
-	file := filepath.Join(a.dir, "certifying.der")
-	if err := os.WriteFile(file, key.PublicKey, 0o600); err != nil {
-		return err
-	}
-	if err := a.stakeseal("depositor", "init", "--aws", "--stack", name+"-foundation", "--region", world.Region, "--network", "hoodi",
-		"--withdrawal-address", "0x388C818CA8B9251b393131C08a736A67ccB19297", "--certifying-key", file); err != nil {
-		return err
-	}
-	zip := filepath.Join(a.dir, "package.zip")
+	zip := filepath.Join(a.Dir, "package.zip")
 	if err := a.stakeseal("", "release", "build", "--settings", a.home, "--arch", "x86_64", "--tree", "--out", zip); err != nil {
 		return err
 	}
@@ -128,13 +118,13 @@ func (a *account) build() (err error) {
 		return err
 	}
 	a.zipBytes = info.Size()
-	if err := a.world.Install(zip); err != nil {
+	if err := a.World.Install(zip); err != nil {
 		return err
 	}
-	if err := a.world.Configure(map[string]string{}, memoryMB, 900*time.Second, 0); err != nil {
+	if err := a.World.Configure(map[string]string{}, memoryMB, 900*time.Second, 0); err != nil {
 		return err
 	}
-	_, err = a.world.Publish()
+	_, err = a.World.Publish()
 	return err
 }
 
@@ -142,7 +132,7 @@ func (a *account) build() (err error) {
 func (a *account) stakeseal(role string, args ...string) error {
 	cmd := exec.Command(filepath.Join(a.programs, "stakeseal"), append([]string{"--home", a.home}, args...)...)
 	if role != "" {
-		cmd.Env = append(a.world.Environ(role), "PATH="+os.Getenv("PATH"), "HOME="+a.dir)
+		cmd.Env = a.Environ(role)
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("stakeseal %s: %w\n%s", args[0], err, out)
@@ -153,11 +143,11 @@ func (a *account) stakeseal(role string, args ...string) error {
 // start is the shortest of some cold starts: what lengthens one is the machine.
 func (a *account) start() (shortest time.Duration, err error) {
 	for i := range starts {
-		a.world.Chill()
+		a.World.Chill()
 		if err := a.stakeseal("requester", "generate", "--count", "1", "--keystore", "none", "--order", fmt.Sprintf("start-%d", i), "--yes"); err != nil {
 			return 0, err
 		}
-		for _, run := range a.world.Invocations() {
+		for _, run := range a.World.Invocations() {
 			if run.Cold && (shortest == 0 || run.Init < shortest) {
 				shortest = run.Init
 			}
@@ -181,19 +171,19 @@ type bill struct {
 }
 
 func (a *account) order(kdf string, keys int) (bill, error) {
-	calls, events, logs := len(a.world.Invocations()), len(a.world.Trail()), len(a.world.Logs())
-	tables, buckets := len(a.world.Tables.Dump()), len(a.world.Buckets.Dump())
-	a.world.Chill() // its cold start is part of the bill
+	calls, events, logs := len(a.World.Invocations()), len(a.World.Trail()), len(a.World.Logs())
+	tables, buckets := len(a.World.Tables.Dump()), len(a.World.Buckets.Dump())
+	a.World.Chill() // its cold start is part of the bill
 	if err := a.stakeseal("requester", "generate", "--count", fmt.Sprint(keys), "--keystore", kdf, "--order", "cost-"+kdf, "--yes"); err != nil {
 		return bill{}, err
 	}
-	b := bill{keys: keys, logBytes: len(a.world.Logs()) - logs, tableBytes: len(a.world.Tables.Dump()) - tables, bucketBytes: len(a.world.Buckets.Dump()) - buckets}
-	for _, run := range a.world.Invocations()[calls:] {
+	b := bill{keys: keys, logBytes: len(a.World.Logs()) - logs, tableBytes: len(a.World.Tables.Dump()) - tables, bucketBytes: len(a.World.Buckets.Dump()) - buckets}
+	for _, run := range a.World.Invocations()[calls:] {
 		b.calls++
 		b.gbSeconds += run.Billed.Seconds() * float64(run.MemoryMB) / 1024
 		b.peak = max(b.peak, run.Peak)
 	}
-	for _, e := range a.world.Trail()[events:] {
+	for _, e := range a.World.Trail()[events:] {
 		switch e.Service + " " + e.Action {
 		case "kms Encrypt":
 			b.symmetric++
@@ -245,14 +235,13 @@ func sampleBill() (bill, error) {
 }
 
 // pbkdf2Alone is one derivation, as the limit that no order passes.
-func pbkdf2Alone() time.Duration {
-	var salt [32]byte
+func pbkdf2Alone() (time.Duration, error) {
 	begun := time.Now()
-	pbkdf2.Key([]byte("password"), salt[:], 262144, 32, sha256.New)
-	return time.Since(begun)
+	_, err := pbkdf2.Key(sha256.New, "password", make([]byte, 32), 262144, 32)
+	return time.Since(begun), err
 }
 
-func (a *account) report(begun time.Duration, p, s, sample bill) {
+func (a *account) report(begun, alone time.Duration, p, s, sample bill) {
 	fmt.Printf("Prices of us-east-1 of %s, in dollars, no free tier. One order of %d (pbkdf2) and one of %d (scrypt), %d MB.\n\n",
 		priced.Format(time.DateOnly), p.keys, s.keys, memoryMB)
 	fmt.Printf("%-44s %9s %9s %9s %9s %9s %9s\n", "for 1,000 keys", "Lambda", "KMS", "DynamoDB", "S3", "logs", "all")
@@ -263,8 +252,7 @@ func (a *account) report(begun time.Duration, p, s, sample bill) {
 	row("pbkdf2 (arm64, if it took as long)", p.perThousand(lambdaARM))
 	row("scrypt (x86-64)", s.perThousand(lambdaX86))
 	row("the sample's design, at least", sample.perThousand(lambdaX86))
-	limit := pbkdf2Alone().Seconds() * vCPU / 1024 * lambdaX86 * 1000
-	fmt.Printf("%-44s %9.4f\n\n", "pbkdf2 alone, nothing else", limit)
+	fmt.Printf("%-44s %9.4f\n\n", "pbkdf2 alone, nothing else", alone.Seconds()*vCPU/1024*lambdaX86*1000)
 	fmt.Printf("for each key (pbkdf2): %.1f requests to KMS, %.1f write and %.1f read units, %.1f puts and %.1f gets\n",
 		per(p.symmetric+p.asymm, p), per(p.writes, p), per(p.reads, p), per(p.puts, p), per(p.gets, p))
 	kept := float64(p.tableBytes)/float64(p.keys)*1000/1e9*tableGB + float64(p.bucketBytes)/float64(p.keys)*1000/1e9*bucketGB
@@ -293,7 +281,7 @@ func per(n int, b bill) float64 { return float64(n) / float64(b.keys) }
 // idle counts what the stacks have that is paid for without being used: keys,
 // and nothing else may be there.
 func (a *account) idle() (sum float64) {
-	for _, r := range a.stacks.Resources {
+	for _, r := range a.Stacks.Resources {
 		switch r.Type {
 		case "AWS::KMS::Key":
 			sum += kmsKey

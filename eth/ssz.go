@@ -35,16 +35,16 @@ func (d DepositData) Message() DepositMessage {
 // Root is the SSZ hash tree root: three fields, so a fourth leaf of zeros
 // (SSZ, "Merkleization").
 func (m DepositMessage) Root() Root {
-	return pair(
-		pair(m.Pubkey.root(), Root(m.Credentials)),
-		pair(m.Amount.root(), Root{}))
+	return Pair(
+		Pair(m.Pubkey.root(), Root(m.Credentials)),
+		Pair(m.Amount.root(), Root{}))
 }
 
 // Root is the SSZ hash tree root, the one the deposit contract recomputes.
 func (d DepositData) Root() Root {
-	return pair(
-		pair(d.Pubkey.root(), Root(d.Credentials)),
-		pair(d.Amount.root(), d.Signature.root()))
+	return Pair(
+		Pair(d.Pubkey.root(), Root(d.Credentials)),
+		Pair(d.Amount.root(), d.Signature.root()))
 }
 
 // ComputeDomain is compute_domain of the consensus specs: the type, then 28
@@ -52,7 +52,7 @@ func (d DepositData) Root() Root {
 func ComputeDomain(domainType [4]byte, v Version, genesisValidatorsRoot Root) Domain {
 	var version Root
 	copy(version[:], v[:])
-	fork := pair(version, genesisValidatorsRoot)
+	fork := Pair(version, genesisValidatorsRoot)
 	var d Domain
 	copy(d[:4], domainType[:])
 	copy(d[4:], fork[:28])
@@ -61,9 +61,10 @@ func ComputeDomain(domainType [4]byte, v Version, genesisValidatorsRoot Root) Do
 
 // SigningRoot is compute_signing_root of the consensus specs: the root of
 // SigningData{object, d}, which is what a key signs.
-func SigningRoot(object Root, d Domain) Root { return pair(object, Root(d)) }
+func SigningRoot(object Root, d Domain) Root { return Pair(object, Root(d)) }
 
-func pair(a, b Root) Root {
+// Pair is the root of two nodes of a hash tree (SSZ, "Merkleization").
+func Pair(a, b Root) Root {
 	var both [64]byte
 	copy(both[:32], a[:])
 	copy(both[32:], b[:])
@@ -74,14 +75,14 @@ func pair(a, b Root) Root {
 func (p Pubkey) root() Root {
 	var second Root
 	copy(second[:], p[32:])
-	return pair(Root(p[:32]), second)
+	return Pair(Root(p[:32]), second)
 }
 
 // root of Bytes96: three chunks and one of zeros.
 func (s Signature) root() Root {
-	return pair(
-		pair(Root(s[:32]), Root(s[32:64])),
-		pair(Root(s[64:]), Root{}))
+	return Pair(
+		Pair(Root(s[:32]), Root(s[32:64])),
+		Pair(Root(s[64:]), Root{}))
 }
 
 // root of uint64: little endian in a chunk.

@@ -39,6 +39,8 @@ const (
 	// endIndex is one past the last index: in EIP-2334 paths, as every tool
 	// that followed BIP-32 reads them, a number is below 2^31.
 	endIndex = 1 << 31
+
+	signingPath = "m/12381/3600/%d/0/0" // of EIP-2334
 )
 
 // Time is t as records hold it: UTC, whole seconds, no monotonic reading.
@@ -138,7 +140,7 @@ func (v Validator) Check() error {
 		CheckID(v.Order),
 		when(v.Pubkey == eth.Pubkey{}, "no pubkey"),
 		when(v.Index >= endIndex, "index %d is not below 2^31", v.Index),
-		when(v.Path != fmt.Sprintf("m/12381/3600/%d/0/0", v.Index), "path %q is not that of index %d", clip(v.Path), v.Index),
+		when(v.Path != fmt.Sprintf(signingPath, v.Index), "path %q is not that of index %d", clip(v.Path), v.Index),
 		CheckID(v.Mnemonic),
 		checkASCII("network", v.Network, maxID),
 		when(len(v.Deposits) == 0 || len(v.Deposits) > maxPlan, "%d deposits", len(v.Deposits)),

@@ -142,7 +142,7 @@ func DecodeImportedMnemonic(data []byte) (ImportedMnemonic, error) {
 // not be unique.
 func (i Imported) Index() uint32 {
 	var index uint32
-	if _, err := fmt.Sscanf(i.Path, "m/12381/3600/%d/0/0", &index); err != nil || index >= endIndex || i.Path != fmt.Sprintf("m/12381/3600/%d/0/0", index) {
+	if _, err := fmt.Sscanf(i.Path, signingPath, &index); err != nil || index >= endIndex || i.Path != fmt.Sprintf(signingPath, index) {
 		return 0
 	}
 	return index

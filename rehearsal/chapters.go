@@ -21,23 +21,12 @@ import (
 	"github.com/stakeseal/stakeseal/internal/telling"
 )
 
-func (s *story) config(role string) aws.Config {
-	return session.New(world.Region, s.world.Credentials(role), session.Options{})
-}
-
 func (s *story) home() error {
 	s.Heading("The depositor makes a home from the stacks' outputs, and from the certifying key that the auditor read.")
-	client := kms.NewFromConfig(s.config("auditor"))
-	key, err := client.GetPublicKey(context.Background(), &kms.GetPublicKeyInput{KeyId: aws.String(s.output("foundation", "CertifyingKeyArn"))})
+	args, err := s.Init()
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(s.dir, "certifying.der")
-	if err := os.WriteFile(file, key.PublicKey, 0o600); err != nil {
-		return err
-	}
-	args := []string{"init", "--aws", "--stack", name + "-foundation", "--region", world.Region, "--network", "hoodi",
-		"--withdrawal-address", "cold=" + address, "--certifying-key", file}
 	if _, err := s.Stakeseal(s.as("depositor"), 0, args...); err != nil {
 		return err
 	}
@@ -78,7 +67,7 @@ func (s *story) release() error {
 	if err := appendTo(filepath.Join(s.Home, "trust.yaml"), people); err != nil {
 		return err
 	}
-	zip := filepath.Join(s.dir, "package.zip")
+	zip := filepath.Join(s.Dir, "package.zip")
 	if err := s.must(nil, "release", "build", "--settings", s.Home, "--arch", "x86_64", "--source", s.source, "--out", zip); err != nil {
 		return err
 	}
@@ -88,8 +77,8 @@ func (s *story) release() error {
 	}
 	s.release1 = fmt.Sprintf("%x", sha256.Sum256(data))
 	s.Line("%s...: static, %.1f MB, built from the commit in %.0f s", s.release1[:16], float64(len(data))/1e6, time.Since(begun).Seconds())
-	depot := "s3:" + s.output("foundation", "PackageBucketArn")
-	report := filepath.Join(s.dir, "report.json")
+	depot := "s3:" + s.Output("foundation", "PackageBucketArn")
+	report := filepath.Join(s.Dir, "report.json")
 	for _, step := range []struct {
 		role string
 		args []string
@@ -114,7 +103,7 @@ func (s *story) release() error {
 
 // deploy puts the release in force.
 func (s *story) deploy() error {
-	if err := s.must(s.as("release-manager"), "release", "deploy", s.release1, "--yes", "--depot", "s3:"+s.output("foundation", "PackageBucketArn")); err != nil {
+	if err := s.must(s.as("release-manager"), "release", "deploy", s.release1, "--yes", "--depot", "s3:"+s.Output("foundation", "PackageBucketArn")); err != nil {
 		return err
 	}
 	if err := s.must(s.as("release-manager"), "release", "verify"); err != nil {
@@ -130,7 +119,7 @@ func (s *story) must(environ []string, args ...string) error {
 	return err
 }
 
-func (s *story) key(name string) string { return filepath.Join(s.dir, name+".key") }
+func (s *story) key(name string) string { return filepath.Join(s.Dir, name+".key") }
 
 var keyLine = regexp.MustCompile(`ed25519:[A-Za-z0-9+/=_-]+`)
 
@@ -168,7 +157,7 @@ func (s *story) birth() error {
 	if len(keys) != 6 {
 		return fmt.Errorf("%d keys were made", len(keys))
 	}
-	ran := s.world.Invocations()
+	ran := s.World.Invocations()
 	last := ran[len(ran)-1]
 	s.Line("made in %d ms after a cold start of %d ms, %d MB at most; the first is %s...", last.Duration.Milliseconds(), last.Init.Milliseconds(), last.Peak>>20, keys[0][:20])
 	if err := s.generate("first", 6); err != nil {
@@ -188,11 +177,11 @@ func (s *story) birth() error {
 
 func (s *story) generatorCannotOpen() error {
 	s.Heading("The generator's own role asks KMS to open what it sealed. (G1)")
-	sealed := s.world.Calls("kms", "Encrypt")
-	client := kms.NewFromConfig(s.config("generator"))
+	sealed := s.World.Calls("kms", "Encrypt")
+	client := kms.NewFromConfig(s.Config("generator"))
 	for _, key := range []string{"SigningKeyArn", "RecoveryKeyArn"} {
 		// What is asked is refused before the ciphertext is looked at.
-		_, err := client.Decrypt(context.Background(), &kms.DecryptInput{KeyId: aws.String(s.output("foundation", key)), CiphertextBlob: make([]byte, 200)})
+		_, err := client.Decrypt(context.Background(), &kms.DecryptInput{KeyId: aws.String(s.Output("foundation", key)), CiphertextBlob: make([]byte, 200)})
 		var fault *session.Fault
 		if err = session.Classify("kms:Decrypt", err); !errors.Is(err, session.ErrDenied) || !errors.As(err, &fault) {
 			return fmt.Errorf("kms:Decrypt as the generator: %w", err)
@@ -208,14 +197,14 @@ func (s *story) redirected() error {
 	s.Heading("Somebody points the function's calls elsewhere, through its environment. (G7)")
 	var poisoned string
 	var err error
-	before := len(s.world.Strays()) // git asks for this machine's name while a release is built
+	before := len(s.World.Strays()) // git asks for this machine's name while a release is built
 	for _, poison := range []struct{ name, value string }{
 		{"AWS_ENDPOINT_URL_KMS", "https://203.0.113.1"}, {"HTTPS_PROXY", "http://203.0.113.1:3128"}, {"SSL_CERT_FILE", "/tmp/ca.pem"}, {"GODEBUG", "http2debug=2"},
 	} {
-		if err := s.world.Configure(map[string]string{poison.name: poison.value}, 0, 0, 0); err != nil {
+		if err := s.World.Configure(map[string]string{poison.name: poison.value}, 0, 0, 0); err != nil {
 			return err
 		}
-		if poisoned, err = s.world.Publish(); err != nil {
+		if poisoned, err = s.World.Publish(); err != nil {
 			return err
 		}
 		r, err := s.Run(s.as("requester"), "stakeseal", "--home", s.Home, "generate", "--count", "1", "--order", "poisoned", "--yes")
@@ -224,11 +213,11 @@ func (s *story) redirected() error {
 		}
 		s.Line("%s: refused: %s", poison.name, r.Quote())
 	}
-	if strays := s.world.Strays()[before:]; len(strays) > 0 {
+	if strays := s.World.Strays()[before:]; len(strays) > 0 {
 		return fmt.Errorf("calls went elsewhere: %v", strays)
 	}
 	s.Line("not one byte went elsewhere")
-	if err := s.world.Configure(map[string]string{}, 0, 0, 0); err != nil {
+	if err := s.World.Configure(map[string]string{}, 0, 0, 0); err != nil {
 		return err
 	}
 	return s.restore(poisoned)
@@ -240,34 +229,34 @@ func (s *story) restore(version string) error {
 	if err := s.deploy(); err != nil {
 		return err
 	}
-	function, _ := strings.CutSuffix(s.output("function", "FunctionAliasArn"), ":live")
-	_, err := lambda.NewFromConfig(s.config("release-manager")).DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: &function, Qualifier: &version})
+	function, _ := strings.CutSuffix(s.Output("function", "FunctionAliasArn"), ":live")
+	_, err := lambda.NewFromConfig(s.Config("release-manager")).DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: &function, Qualifier: &version})
 	return err
 }
 
 func (s *story) crash() error {
 	const count = 60
 	s.Heading("An order of %d while DynamoDB throttles, an answer is lost, and the function is killed in the middle. (G5, G6)", count)
-	s.world.Fail("dynamodb", "", 12, world.Fault{Kind: world.Throttled, Every: 9})
-	s.world.Fail("kms", "Encrypt", 3, world.Fault{Kind: world.Throttled, Every: 11})
-	s.world.Fail("dynamodb", "PutItem", 1, world.Fault{Kind: world.KilledAfter, Skip: 30})
-	s.world.Fail("s3", "PutObject", 1, world.Fault{Kind: world.Lost, Skip: 15})
+	s.World.Fail("dynamodb", "", 12, world.Fault{Kind: world.Throttled, Every: 9})
+	s.World.Fail("kms", "Encrypt", 3, world.Fault{Kind: world.Throttled, Every: 11})
+	s.World.Fail("dynamodb", "PutItem", 1, world.Fault{Kind: world.KilledAfter, Skip: 30})
+	s.World.Fail("s3", "PutObject", 1, world.Fault{Kind: world.Lost, Skip: 15})
 	if err := s.generate("crashed", count); err != nil {
 		return err
 	}
-	s.world.Heal()
+	s.World.Heal()
 	keys, err := s.list("crashed")
 	if err != nil {
 		return err
 	}
 	gone := 0
-	for _, run := range s.world.Invocations() {
+	for _, run := range s.World.Invocations() {
 		if run.Error != "" {
 			gone++
 		}
 	}
 	injected := 0
-	for _, e := range s.world.Trail() {
+	for _, e := range s.World.Trail() {
 		if e.Fault != 0 {
 			injected++
 		}
@@ -282,9 +271,9 @@ func (s *story) crash() error {
 // otherRoles lets each person try what is another's.
 func (s *story) otherRoles() error {
 	s.Heading("Each role tries what is not its own.")
-	open := []string{"keystore", "export", "--signer", "signer-a", "--identity", "awskms:" + s.output("foundation", "SigningKeyArn"), "--for", "web3signer",
-		"--out", filepath.Join(s.dir, "stolen"), "--yes", s.keys[0]}
-	drill := []string{"recovery", "drill", "--identity", "awskms:" + s.output("foundation", "RecoveryKeyArn"), "--order", "first"}
+	open := []string{"keystore", "export", "--signer", "signer-a", "--identity", "awskms:" + s.Output("foundation", "SigningKeyArn"), "--for", "web3signer",
+		"--out", filepath.Join(s.Dir, "stolen"), "--yes", s.keys[0]}
+	drill := []string{"recovery", "drill", "--identity", "awskms:" + s.Output("foundation", "RecoveryKeyArn"), "--order", "first"}
 	for _, try := range []struct {
 		role string
 		what string
@@ -310,7 +299,7 @@ func (s *story) otherRoles() error {
 
 func (s *story) drill() error {
 	s.Heading("The recovery holder drills: every mnemonic opened, every key derived again, nothing shown. (G12)")
-	args := []string{"recovery", "drill", "--identity", "awskms:" + s.output("foundation", "RecoveryKeyArn")}
+	args := []string{"recovery", "drill", "--identity", "awskms:" + s.Output("foundation", "RecoveryKeyArn")}
 	without, err := s.taking("recovery", world.Session{Name: "anna", NoMFA: true})
 	if err != nil {
 		return err
@@ -334,22 +323,22 @@ func (s *story) drill() error {
 // taking is the environment of somebody who has their own session and a
 // profile that takes a role with it: what the role's trust asks is asked.
 func (s *story) taking(role string, own world.Session) ([]string, error) {
-	keys, err := s.world.Credentials("role/people-"+role, own).Retrieve(context.Background())
+	keys, err := s.World.Credentials("role/people-"+role, own).Retrieve(context.Background())
 	if err != nil {
 		return nil, err
 	}
 	profile := fmt.Sprintf("[profile %s]\nrole_arn = %s\nrole_session_name = %s\nsource_profile = own\n[profile own]\naws_access_key_id = %s\naws_secret_access_key = %s\naws_session_token = %s\n",
-		role, s.world.RoleARN(role), own.Name, keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken)
-	file := filepath.Join(s.dir, "profile-"+role)
+		role, s.World.RoleARN(role), own.Name, keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken)
+	file := filepath.Join(s.Dir, "profile-"+role)
 	if err := os.WriteFile(file, []byte(profile), 0o600); err != nil {
 		return nil, err
 	}
-	return append(slices.Clone(s.golang), "PATH="+os.Getenv("PATH"), "HOME="+s.dir, "AWS_CONFIG_FILE="+file, "AWS_PROFILE="+role), nil
+	return append(slices.Clone(s.golang), "PATH="+os.Getenv("PATH"), "HOME="+s.Dir, "AWS_CONFIG_FILE="+file, "AWS_PROFILE="+role), nil
 }
 
 func (s *story) deposits() error {
 	s.Heading("The depositor exports the deposit file and judges it. (G9)")
-	out := filepath.Join(s.dir, "deposits")
+	out := filepath.Join(s.Dir, "deposits")
 	if err := os.Mkdir(out, 0o700); err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stakeseal/stakeseal/infra/stack"
+	"github.com/stakeseal/stakeseal/internal/aws/awstest/stage"
 	"github.com/stakeseal/stakeseal/internal/aws/awstest/world"
 	"github.com/stakeseal/stakeseal/internal/telling"
 )
@@ -28,18 +28,11 @@ func rehearse() int {
 	return 0
 }
 
-const (
-	name    = "stakeseal-hoodi"
-	address = "0x388C818CA8B9251b393131C08a736A67ccB19297"
-)
-
 // story is one run.
 type story struct {
 	telling.Teller
-	dir   string
-	world *world.World
-	aws   *stack.Installation
-	keys  []string // of the first order
+	*stage.Stage
+	keys []string // of the first order
 
 	source   string // the repository that the release is built from
 	release1 string // digest of its package
@@ -56,11 +49,7 @@ func tell() (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	functions := filepath.Join(dir, "functions")
-	if err := os.Mkdir(functions, 0o700); err != nil {
-		return err
-	}
-	w, err := world.Open(functions)
+	on, err := stage.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -79,45 +68,37 @@ func tell() (err error) {
 	if err != nil {
 		return err
 	}
-	s := &story{source: source, golang: golang, Teller: telling.Teller{Programs: filepath.Dir(self), Home: filepath.Join(dir, "home")}, dir: dir, world: w}
+	s := &story{source: source, golang: golang, Teller: telling.Teller{Programs: filepath.Dir(self), Home: filepath.Join(dir, "home")}, Stage: on}
 	fmt.Printf("stakeseal on AWS, rehearsed: account %s in %s is a simulation in this process; programs, templates and policies are the real ones.\n", world.Account, world.Region)
 	for _, chapter := range []func() error{
 		s.stacks, s.home, s.release, s.birth, s.generatorCannotOpen, s.redirected, s.crash, s.otherRoles, s.drill,
 		s.deposits, s.doctor, s.overwritten, s.drift, s.opened, s.audited, s.searched,
 	} {
 		if err := chapter(); err != nil {
-			w.Close()
+			_ = on.Close()
 			return err
 		}
 	}
-	if err := w.Close(); err != nil {
-		return fmt.Errorf("the world had problems: %w", err)
+	if err := on.Close(); err != nil {
+		return err
 	}
 	fmt.Printf("\nAll of it as promised, in %.0f seconds. What only a real account can show, and the way there: docs/aws.md\n", time.Since(begun).Seconds())
 	return nil
 }
 
-// as is the environment of a program that a role runs: its session, and none
-// of this process's own variables but the search path.
-func (s *story) as(role string) []string {
-	return append(append(s.world.Environ(role), s.golang...), "PATH="+os.Getenv("PATH"), "HOME="+s.dir)
-}
-
-func (s *story) output(stack, key string) string { return s.aws.Outputs[stack][key] }
+// as is the environment of a program that a role runs.
+func (s *story) as(role string) []string { return append(s.Environ(role), s.golang...) }
 
 func (s *story) stacks() error {
 	s.Heading("An empty account: three stacks go up, and the watch over them.")
-	inst, err := s.world.Deploy(stack.Options{Name: name, Account: world.Account, Region: world.Region,
-		Parameters: map[string]map[string]string{"bootstrap": {}, "foundation": {}, "function": {"Architecture": "x86_64"}, "watch": {"InvokeEvents": "on", "TableEvents": "on", "ObjectEvents": "on"}}})
-	if err != nil {
+	if err := s.Deploy(map[string]map[string]string{"watch": {"InvokeEvents": "on", "TableEvents": "on", "ObjectEvents": "on"}}); err != nil {
 		return err
 	}
-	s.aws = inst
 	kinds := map[string]int{}
-	for _, r := range inst.Resources {
+	for _, r := range s.Stacks.Resources {
 		kinds[r.Type]++
 	}
-	s.Line("%d resources: %d roles, %d KMS keys, %d tables, %d buckets, 1 function", len(inst.Resources), kinds["AWS::IAM::Role"], kinds["AWS::KMS::Key"], kinds["AWS::DynamoDB::Table"], kinds["AWS::S3::Bucket"])
+	s.Line("%d resources: %d roles, %d KMS keys, %d tables, %d buckets, 1 function", len(s.Stacks.Resources), kinds["AWS::IAM::Role"], kinds["AWS::KMS::Key"], kinds["AWS::DynamoDB::Table"], kinds["AWS::S3::Bucket"])
 	s.Line("no key policy allows the account's root; who may open is in the key's own policy and nowhere else")
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/stakeseal/stakeseal/certificate"
 )
 
 // attacked is a repository of one's own with a commit before and one after,
@@ -329,7 +331,7 @@ func TestNoCommitHides(t *testing.T) {
 		t.Errorf("%+v", r.Commits)
 	}
 	for _, c := range r.Commits {
-		if !commitRule.MatchString(c.ID) {
+		if !certificate.IsCommit(c.ID) {
 			t.Errorf("%+v", c)
 		}
 	}

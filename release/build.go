@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"github.com/stakeseal/stakeseal/certificate"
 )
@@ -63,7 +62,7 @@ func Build(ctx context.Context, r Recipe) (*Package, error) {
 	if r.Settings == nil {
 		return nil, fmt.Errorf("%w: no settings are named", ErrBuild)
 	}
-	settings, files, err := ReadSettings(r.Settings)
+	settings, files, err := readSettings(r.Settings)
 	if err != nil {
 		return nil, err
 	}
@@ -216,14 +215,4 @@ func static(program []byte) error {
 		}
 	}
 	return nil
-}
-
-// tailText is the end of what a program printed, where the reason stands, with
-// nothing that a terminal obeys: a compiler quotes the source.
-func tailText(words []byte) string {
-	text := strings.TrimSpace(string(words))
-	if len(text) > 2000 {
-		text = "..." + text[len(text)-2000:]
-	}
-	return visible(text)
 }

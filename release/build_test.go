@@ -175,8 +175,8 @@ func TestBuildStatesWhatItIs(t *testing.T) {
 			t.Errorf("the program holds %q", needle)
 		}
 	}
-	if _, there := p.Files["recipients/stranger.txt"]; there || len(p.SettingsFiles()) != 4 {
-		t.Errorf("settings files: %v", sortedKeys(p.SettingsFiles()))
+	if _, there := p.Files["recipients/stranger.txt"]; there || len(p.settingsFiles()) != 4 {
+		t.Errorf("settings files: %v", sortedKeys(p.settingsFiles()))
 	}
 	program := filepath.Join(t.TempDir(), Program)
 	must(t, os.WriteFile(program, p.Files[Program], 0o700))

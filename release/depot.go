@@ -23,7 +23,7 @@ type Store interface {
 // by their digest, and every statement is signed.
 type Depot struct {
 	Submissions Store // written by developers:  DIGEST/package.zip, DIGEST/submission.json
-	Reviews     Store // by release managers:    DIGEST/report-SHA256.json, DIGEST/review-KEYID.json, DIGEST/release-KEYID.json
+	Reviews     Store // by release managers:    DIGEST/report-SHA256.json, DIGEST/review-KEYID.json, DIGEST/release-KEYID.json, DIGEST/revocation-KEYID.json
 }
 
 // put stores an object. The same bytes again are no conflict: a step that was

@@ -46,8 +46,9 @@ var (
 	rita      = newPerson("rita")     // a release manager
 	mona      = newPerson("mona")     // another
 	maker     = newPerson("maker")    // the certifying key
+	ada       = newPerson("ada")      // an approver of addresses
 	stranger  = newPerson("stranger") // nobody
-	everybody = []person{dora, dave, rita, mona, maker, stranger}
+	everybody = []person{dora, dave, rita, mona, maker, ada, stranger}
 )
 
 func trusted(p person) certificate.TrustedKey {
@@ -64,7 +65,8 @@ func testTrust(threshold int) *certificate.Trust {
 	}
 	return &certificate.Trust{Network: network, Addresses: map[string]eth.Address{"acme-cold": address},
 		Keys: []certificate.TrustedKey{trusted(maker)}, Developers: []certificate.TrustedKey{trusted(dora), trusted(dave)},
-		Managers: []certificate.TrustedKey{trusted(rita), trusted(mona)}, Threshold: threshold}
+		Managers: []certificate.TrustedKey{trusted(rita), trusted(mona)}, Threshold: threshold,
+		Approvers: []certificate.TrustedKey{trusted(ada)}}
 }
 
 // small is a repository with a tiny program under the generator's name, with

@@ -1,16 +1,10 @@
 package release
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
@@ -257,151 +251,16 @@ func (f *SourceFile) suspicious(r *Report, name string, made bool) {
 	}
 }
 
-// suspiciousModules does the same for the modules, whose code is part of the
-// program, but for their tests.
-func (r *Report) suspiciousModules() {
-	for _, m := range r.Modules {
-		for _, f := range m.Files {
-			f.suspicious(r, m.Path+"/"+f.Path, !testFile(f.Path))
-		}
-	}
-}
-
-// The marks around a character that an editor would not show.
-const (
-	hiddenMark = "⟦"
-	hiddenEnd  = "⟧"
-)
-
-// visible spells out control characters, marks that turn or hide text, and
-// bytes that are no UTF-8: a source may look harmless on a screen and be none.
-func visible(text string) string {
-	var b strings.Builder
-	for i, c := range text {
+// linesOf counts the lines of a difference.
+func linesOf(diff string) (added, removed int) {
+	for line := range strings.SplitSeq(diff, "\n") {
 		switch {
-		case c == '\n' || c == '\t' || c == ' ':
-			b.WriteRune(c)
-		case c == '\r' && strings.HasPrefix(text[i+1:], "\n"):
-		case c == unicode.ReplacementChar && !strings.HasPrefix(text[i:], "\ufffd"):
-			fmt.Fprintf(&b, "%sbyte %02x%s", hiddenMark, text[i], hiddenEnd)
-		case !unicode.IsPrint(c):
-			fmt.Fprintf(&b, "%sU+%04X%s", hiddenMark, c, hiddenEnd)
-		default:
-			b.WriteRune(c)
+		case strings.HasPrefix(line, "+++ "), strings.HasPrefix(line, "--- "):
+		case strings.HasPrefix(line, "+"):
+			added++
+		case strings.HasPrefix(line, "-"):
+			removed++
 		}
 	}
-	return b.String()
-}
-
-// oneLine is visible text that cannot begin a line or a column of its own: for
-// names, which git lets hold any byte but zero.
-func oneLine(text string) string {
-	return strings.NewReplacer("\n", hiddenMark+"U+000A"+hiddenEnd, "\t", hiddenMark+"U+0009"+hiddenEnd).Replace(visible(text))
-}
-
-// readSource adds the differences of a module's source between two versions,
-// or the list of its files where it is new, from go's module cache (go fetches
-// what is missing and checks it against the checksum database).
-func (c *ModuleChange) readSource(ctx context.Context) {
-	after, err := moduleFolder(ctx, *c.After)
-	if err != nil {
-		c.Note = "its source could not be read here: " + visible(err.Error())
-		return
-	}
-	if c.Before == nil {
-		c.Note = "new: read it in " + c.After.Path + "@" + c.After.Version
-		return
-	}
-	before, err := moduleFolder(ctx, *c.Before)
-	if err != nil {
-		c.Note = "the source of the version before could not be read here: " + visible(err.Error())
-		return
-	}
-	if err := c.compareFolders(ctx, before, after); err != nil {
-		c.Note = "its sources could not be compared: " + visible(err.Error())
-	}
-	slices.SortFunc(c.Files, func(a, b SourceFile) int { return strings.Compare(a.Path, b.Path) })
-}
-
-// compareFolders adds what two folders have otherwise: tests last, so that they
-// do not use up the room of the report.
-func (c *ModuleChange) compareFolders(ctx context.Context, before, after string) error {
-	var names []string
-	seen := map[string]bool{}
-	for _, root := range []string{before, after} {
-		err := filepath.WalkDir(root, func(full string, d os.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return err
-			}
-			rel, err := filepath.Rel(root, full)
-			if err == nil && !seen[rel] {
-				seen[rel] = true
-				names = append(names, rel)
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	slices.SortStableFunc(names, func(a, b string) int {
-		return cmp.Compare(rankOf(!testFile(filepath.ToSlash(a))), rankOf(!testFile(filepath.ToSlash(b))))
-	})
-	left := maxDiffs
-	for _, rel := range names {
-		old, new := filepath.Join(before, rel), filepath.Join(after, rel)
-		a, errA := os.ReadFile(old)
-		b, errB := os.ReadFile(new)
-		if errA == nil && errB == nil && bytes.Equal(a, b) {
-			continue
-		}
-		f := SourceFile{Path: oneLine(filepath.ToSlash(rel)), Change: "changed"}
-		if errA != nil {
-			f.Change, old = "added", os.DevNull
-		} else if errB != nil {
-			f.Change, new = "removed", os.DevNull
-		}
-		cmd := exec.CommandContext(ctx, "git", "--no-pager", "diff", "--no-index", "--no-ext-diff", "--no-textconv", "--no-color", "--text", "--", old, new)
-		cmd.Env = append(withoutGit(os.Environ()), plainGit()...)
-		diff, err := cmd.Output()
-		if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) { // 1: they differ
-			return err
-		}
-		text := string(diff)
-		if _, body, ok := strings.Cut(text, "\n@@"); ok { // the head names this machine's folders
-			text = "@@" + body
-		}
-		f.keep(text, &left)
-		c.Files = append(c.Files, f)
-	}
-	return nil
-}
-
-// moduleFolder is where go keeps a module's source, verified: its digest is
-// the one that the program was linked with.
-func moduleFolder(ctx context.Context, m Module) (string, error) {
-	at := m.Path + "@" + m.Version
-	if m.Replace != "" {
-		at = m.Replace
-	}
-	if strings.HasPrefix(at, "-") {
-		return "", fmt.Errorf("%q is no module", clip(at))
-	}
-	dir, err := os.MkdirTemp("", "stakeseal-module-") // outside of any module
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", at)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOTOOLCHAIN=local")
-	out, err := cmd.Output()
-	var got struct{ Dir, Sum, Error string }
-	if e := json.Unmarshal(out, &got); e != nil || got.Error != "" || err != nil {
-		return "", fmt.Errorf("go mod download %s: %s%w", at, clip(got.Error), err)
-	}
-	if got.Sum != m.Sum {
-		return "", fmt.Errorf("%s has digest %s here, and the program was linked with %s", at, got.Sum, m.Sum)
-	}
-	return got.Dir, nil
+	return added, removed
 }

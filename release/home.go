@@ -307,10 +307,8 @@ func (h Home) statements(s *Signed) map[string][]byte {
 	for _, a := range slices.Concat(s.Reviewed.Approvals, s.Reviewed.passed) {
 		files["review-"+a.By.Key.ID()+".json"] = a.envelope
 	}
-	for _, k := range certificate.Unrevoked(h.Trust.Managers) {
-		if strings.Contains(string(s.envelope), k.Key.ID()) {
-			files["release-"+k.Key.ID()+".json"] = s.envelope
-		}
+	for _, k := range signers(s.envelope, h.Trust.Managers) {
+		files["release-"+k.Key.ID()+".json"] = s.envelope
 	}
 	return files
 }
@@ -324,13 +322,13 @@ func (h Home) pointer() (pointer, error) {
 	if err != nil {
 		return at, err
 	}
-	if len(data) > maxPointerBytes {
-		return at, fmt.Errorf("%w: %s is too long", ErrMixed, PointerFile)
-	}
 	return parsePointer(data)
 }
 
 func parsePointer(data []byte) (at pointer, err error) {
+	if len(data) > maxPointerBytes {
+		return at, fmt.Errorf("%w: %s is too long", ErrMixed, PointerFile)
+	}
 	err = strict(PointerFile, data, &at)
 	if err == nil && (at.Schema != pointerSchema || at.Package.IsZero()) {
 		err = errors.New(PointerFile + " names no package")

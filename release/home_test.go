@@ -94,7 +94,7 @@ func TestDeployRollbackRevoke(t *testing.T) {
 	// Settings come from the release.
 	folder, pkg, err := SettingsFolder(os.DirFS(home.Dir))
 	must(t, err)
-	g, _, err := ReadSettings(folder)
+	g, _, err := readSettings(folder)
 	must(t, err)
 	if pkg != b.Package().Digest || certificate.Hash(g.Digest) != b.Package().Provenance.Settings {
 		t.Error("the settings in force are not the release's")

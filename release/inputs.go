@@ -174,7 +174,7 @@ func (r Repository) addInputs(ctx context.Context, p Provenance, in *inputs, now
 
 // list asks go for the packages of the generator.
 func list(ctx context.Context, dir string, p Provenance) ([]listed, error) {
-	env, err := Recipe{Arch: strings.TrimPrefix(p.Platform, "linux/"), Toolchain: p.Toolchain}.environment(ctx, dir)
+	env, err := Recipe{Arch: p.arch(), Toolchain: p.Toolchain}.environment(ctx, dir)
 	if err != nil {
 		return nil, err
 	}

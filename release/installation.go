@@ -29,33 +29,10 @@ func SettingsChanges(before, after *config.Generator) ([]Setting, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the package's settings: %w", err)
 	}
-	find := func(rows []settingRow, name string) int {
-		return slices.IndexFunc(rows, func(r settingRow) bool { return r.name == name })
-	}
-	changes := []Setting{}
-	for _, row := range is {
-		s := Setting{Name: row.name, After: row.value, Change: "added", Weight: row.weight}
-		if at := find(was, row.name); at >= 0 {
-			if was[at].value == row.value {
-				continue
-			}
-			s.Before, s.Change = was[at].value, "changed"
-		}
-		changes = append(changes, s)
-	}
-	for _, row := range was {
-		if find(is, row.name) < 0 {
-			changes = append(changes, Setting{row.name, row.value, "", "removed", row.weight})
-		}
-	}
+	changes, _ := split(beside(was, is), func(s Setting) bool { return s.Change != "" })
 	slices.SortStableFunc(changes, func(a, b Setting) int { return rank(a.Weight) - rank(b.Weight) })
 	return changes, nil
 }
-
-func rank(weight string) int { return slices.Index([]string{Danger, Look, Note}, weight) }
-
-// Shown is a setting's value as a person compares it: a long key by its digest.
-func Shown(value string) string { return shown(value) }
 
 // fitsMachine refuses a package whose program this machine could not start: it
 // would come into force, and the home would make no keys any more.

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/stakeseal/stakeseal/certificate"
@@ -61,7 +60,7 @@ func assembleParts(files map[string][]byte) (*Package, error) {
 	}
 	p.Binary = sha256.Sum256(files[Program])
 	var err error
-	if p.Settings, err = p.readSettings(); err != nil {
+	if p.Settings, err = p.onlySettings(); err != nil {
 		return bad("%w", err)
 	}
 	if p.Provenance, err = parseProvenance(files[ProvenanceFile]); err != nil {
@@ -90,25 +89,24 @@ func assembleParts(files map[string][]byte) (*Package, error) {
 	return p, nil
 }
 
-// readSettings reads the settings as the generator will, and refuses any file
-// that they do not name: what nobody reads, nobody reviews.
-func (p *Package) readSettings() (*config.Generator, error) {
-	folder := &recorder{from: memory(p.Files), read: map[string][]byte{}}
-	g, err := config.LoadGenerator(folder)
+// onlySettings reads the settings as a build does, and refuses any file that
+// they do not name: what nobody reads, nobody reviews.
+func (p *Package) onlySettings() (*config.Generator, error) {
+	files := p.settingsFiles()
+	g, read, err := readSettings(memory(files))
 	if err != nil {
 		return nil, err
 	}
-	known := []string{Program, SBOMFile, ProvenanceFile}
-	for name := range p.Files {
-		if _, read := folder.read[name]; !read && !slices.Contains(known, name) {
+	for _, name := range sortedKeys(files) {
+		if _, named := read[name]; !named {
 			return nil, fmt.Errorf("it holds %q, which nothing names", clip(name))
 		}
 	}
 	return g, nil
 }
 
-// SettingsFiles returns generator.yaml and the recipients by their names.
-func (p *Package) SettingsFiles() map[string][]byte {
+// settingsFiles returns generator.yaml and the recipients by their names.
+func (p *Package) settingsFiles() map[string][]byte {
 	out := maps.Clone(p.Files)
 	for _, name := range []string{Program, SBOMFile, ProvenanceFile} {
 		delete(out, name)
@@ -116,9 +114,9 @@ func (p *Package) SettingsFiles() map[string][]byte {
 	return out
 }
 
-// ReadSettings reads generator.yaml and the recipients it names from a folder,
+// readSettings reads generator.yaml and the recipients it names from a folder,
 // each once, and returns their bytes.
-func ReadSettings(folder fs.FS) (*config.Generator, map[string][]byte, error) {
+func readSettings(folder fs.FS) (*config.Generator, map[string][]byte, error) {
 	r := &recorder{from: folder, read: map[string][]byte{}}
 	g, err := config.LoadGenerator(r)
 	if err != nil {

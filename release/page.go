@@ -20,7 +20,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"mb":    func(n int) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) },
 	"utc":   func(t time.Time) string { return t.Format("2006-01-02 15:04 MST") },
 	"took":  func(d time.Duration) string { return d.Round(100 * time.Millisecond).String() },
-	"shown": shown,
+	"shown": Shown,
 	"anchor": func(s string) string {
 		return strings.Map(func(r rune) rune {
 			if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
@@ -34,59 +34,39 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 // HTML is the report as one page that needs nothing else: no script, no font,
 // no picture, and a policy that lets it load none.
 func (r *Report) HTML() ([]byte, error) {
+	settings, sameSettings := split(r.Settings, func(s Setting) bool { return s.Change != "" })
+	modules, sameModules := split(r.Modules, func(m ModuleChange) bool { return m.Change != "" })
 	var out bytes.Buffer
 	err := page.Execute(&out, struct {
 		*Report
-		Dangers, Looks, Notes []Finding
-		ChangedSettings       []Setting
-		SameSettings          []Setting
-		ChangedModules        []ModuleChange
-		SameModules           []ModuleChange
-		TestsFailed           int
-		TestsPassed           int
-		LinesInGenerator      int
-	}{r, r.weighing(Danger), r.weighing(Look), r.weighing(Note), changedRows(r.Settings), sameRows(r.Settings), changedModules(r.Modules), sameModules(r.Modules),
-		r.testCount("fail"), r.testCount("pass"), r.generatorLines()})
+		Dangers, Looks                []Finding
+		ChangedSettings, SameSettings []Setting
+		ChangedModules, SameModules   []ModuleChange
+		TestsPassed, TestsFailed      int
+		LinesInGenerator              int
+	}{r, r.weighing(Danger), r.weighing(Look), settings, sameSettings, modules, sameModules, r.testCount("pass"), r.testCount("fail"), r.generatorLines()})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't write the page: %w", err)
 	}
 	return out.Bytes(), nil
 }
 
-func (r *Report) weighing(weight string) (out []Finding) {
-	for _, f := range r.Attention {
-		if f.Weight == weight {
-			out = append(out, f)
-		}
-	}
-	return out
+func (r *Report) weighing(weight string) []Finding {
+	list, _ := split(r.Attention, func(f Finding) bool { return f.Weight == weight })
+	return list
 }
 
-func sameRows(rows []Setting) (out []Setting) {
-	for _, s := range rows {
-		if s.Change == "" {
-			out = append(out, s)
+// split parts a list, in its order, into those that are so and those that are
+// not.
+func split[T any](list []T, so func(T) bool) (yes, no []T) {
+	for _, v := range list {
+		if so(v) {
+			yes = append(yes, v)
+		} else {
+			no = append(no, v)
 		}
 	}
-	return out
-}
-
-func changedModules(list []ModuleChange) (out []ModuleChange) {
-	for _, m := range list {
-		if m.Change != "" {
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
-func sameModules(list []ModuleChange) (out []ModuleChange) {
-	for _, m := range list {
-		if m.Change == "" {
-			out = append(out, m)
-		}
-	}
-	return out
+	return yes, no
 }
 
 func (r *Report) testCount(result string) (n int) {
@@ -165,11 +145,11 @@ func (r *Report) Text(to io.Writer) error {
 	for _, s := range r.Settings {
 		switch s.Change {
 		case "":
-			fmt.Fprintf(t, "   %s\t%s\n", s.Name, shown(s.After))
+			fmt.Fprintf(t, "   %s\t%s\n", s.Name, Shown(s.After))
 		case "removed":
-			fmt.Fprintf(t, "!! %s\t%s\tREMOVED\n", s.Name, shown(s.Before))
+			fmt.Fprintf(t, "!! %s\t%s\tREMOVED\n", s.Name, Shown(s.Before))
 		default:
-			fmt.Fprintf(t, "!! %s\t%s\t%s, before: %s\n", s.Name, shown(s.After), strings.ToUpper(s.Change), orNone(shown(s.Before)))
+			fmt.Fprintf(t, "!! %s\t%s\t%s, before: %s\n", s.Name, Shown(s.After), strings.ToUpper(s.Change), orNone(Shown(s.Before)))
 		}
 	}
 	_ = t.Flush() // a buffer takes all

@@ -18,10 +18,7 @@ const (
 	ReviewType     = "https://stakeseal.dev/release-review/v1"
 )
 
-const (
-	subjectName = "package"
-	maxWords    = 2000 // of a description or comment, bytes
-)
+const maxWords = 2000 // of a description or comment, bytes
 
 // The classes of refusal of the steps; compare with errors.Is.
 var (
@@ -114,18 +111,24 @@ func (s *Signed) Package() *Package {
 
 // SignedBy names the release managers who signed.
 func (s *Signed) SignedBy() []string {
-	var names []string
 	if s.Package() == nil {
 		return nil
 	}
-	st, err := certificate.VerifyStatement[certificate.ReleaseStatement](s.envelope, certificate.ReleaseType, certificate.Unrevoked(s.Reviewed.trust.Managers))
-	if err != nil {
-		return nil
-	}
-	for _, k := range st.By {
+	var names []string
+	for _, k := range signers(s.envelope, s.Reviewed.trust.Managers) {
 		names = append(names, k.Name)
 	}
 	return names
+}
+
+// signers are the managers with keys that are not revoked who signed a release
+// statement; none when it does not verify.
+func signers(envelope []byte, managers []certificate.TrustedKey) []certificate.TrustedKey {
+	st, err := certificate.VerifyStatement[certificate.ReleaseStatement](envelope, certificate.ReleaseType, certificate.Unrevoked(managers))
+	if err != nil {
+		return nil
+	}
+	return st.By
 }
 
 // mayAct finds the key among the people of one role, and refuses everybody
@@ -146,7 +149,7 @@ func mayAct(trust *certificate.Trust, signer certificate.Signer, people []certif
 	for _, list := range []struct {
 		role string
 		keys []certificate.TrustedKey
-	}{{"a developer", trust.Developers}, {"a release manager", trust.Managers}, {"a certifying key", trust.Keys}} {
+	}{{"a developer", trust.Developers}, {"a release manager", trust.Managers}, {"a certifying key", trust.Keys}, {"an approver", trust.Approvers}} {
 		for _, k := range list.keys {
 			if k.Key.ID() == id {
 				return k, fmt.Errorf("%w: this is the step of %s, and the key is %q, %s", ErrRole, role, k.Name, list.role)
@@ -189,7 +192,7 @@ func Submit(ctx context.Context, depot Depot, trust *certificate.Trust, signer c
 	} else if !errors.Is(err, record.ErrNotFound) {
 		return err
 	}
-	envelope, err := certificate.SignStatement(ctx, signer, SubmissionType, subjectName, p.Digest, Submission{
+	envelope, err := certificate.SignStatement(ctx, signer, SubmissionType, certificate.PackageSubject, p.Digest, Submission{
 		Description: description, Network: p.Settings.Network.Name, Platform: p.Provenance.Platform, Commit: p.Provenance.Commit,
 		Binary: p.Binary, Settings: p.Provenance.Settings, Time: now})
 	if err != nil {
@@ -230,7 +233,7 @@ func LoadSubmitted(ctx context.Context, depot Depot, trust *certificate.Trust, d
 	if err := errors.Join(certificate.CheckText("description", s.Description, maxWords, false), certificate.CheckTime(s.Time)); err != nil {
 		return nil, fmt.Errorf("the submission of package %s: %w", digest, err)
 	}
-	if st.Name != subjectName || st.Subject != digest || s.Network != p.Settings.Network.Name || s.Platform != p.Provenance.Platform ||
+	if st.Name != certificate.PackageSubject || st.Subject != digest || s.Network != p.Settings.Network.Name || s.Platform != p.Provenance.Platform ||
 		s.Commit != p.Provenance.Commit || s.Commit == "" || s.Binary != p.Binary || s.Settings != p.Provenance.Settings {
 		return nil, fmt.Errorf("%w: the submission speaks of another package than %s", ErrMixed, digest)
 	}
@@ -285,7 +288,7 @@ func Decide(ctx context.Context, depot Depot, trust *certificate.Trust, signer c
 		return err
 	}
 	sum := Digest(report)
-	envelope, err := certificate.SignStatement(ctx, signer, ReviewType, subjectName, s.Package.Digest, Review{
+	envelope, err := certificate.SignStatement(ctx, signer, ReviewType, certificate.PackageSubject, s.Package.Digest, Review{
 		Decision: decision, Submission: s.Digest, Report: sum, Rebuilt: r.Rebuild.Verdict, Commit: s.Submission.Commit,
 		Binary: s.Submission.Binary, Settings: s.Submission.Settings, Comment: comment, Time: now})
 	if err != nil {
@@ -311,7 +314,7 @@ func loadApproval(ctx context.Context, depot Depot, s *Submitted, by certificate
 		return a, fmt.Errorf("the review by %q: %w", by.Name, err)
 	}
 	r := st.Predicate
-	if st.Name != subjectName || st.Subject != s.Package.Digest || r.Submission != s.Digest || r.Commit != s.Submission.Commit ||
+	if st.Name != certificate.PackageSubject || st.Subject != s.Package.Digest || r.Submission != s.Digest || r.Commit != s.Submission.Commit ||
 		r.Binary != s.Submission.Binary || r.Settings != s.Submission.Settings || r.Report.IsZero() {
 		return a, fmt.Errorf("%w: the review by %q speaks of another package", ErrMixed, by.Name)
 	}
@@ -411,7 +414,7 @@ func Sign(ctx context.Context, depot Depot, signer certificate.Signer, r *Review
 	if err := revoked(ctx, depot.Reviews, r.trust, p.Digest); err != nil {
 		return fmt.Errorf("couldn't sign: %w", err)
 	}
-	first, found, mine, err := someSignature(ctx, depot, r, by)
+	first, found, mine, err := someSignature(ctx, depot, r, by.Key.ID())
 	if err != nil {
 		return err
 	}
@@ -453,60 +456,62 @@ func SignedSoFar(ctx context.Context, depot Depot, signer certificate.Signer, r 
 	if err != nil {
 		return st, false, err
 	}
-	var me certificate.TrustedKey
-	for _, k := range r.trust.Managers {
-		if k.Key.ID() == id {
-			me = k
-		}
-	}
-	st, found, mine, err := someSignature(ctx, depot, r, me)
+	st, found, mine, err := someSignature(ctx, depot, r, id)
 	return st, found && !mine, err
 }
 
 // someSignature is the release statement that managers have signed of a
-// package so far, where any has, and whether this one is among them. One that
-// bears the signatures of revoked keys alone is none: somebody signs a new one.
-func someSignature(ctx context.Context, depot Depot, r *Reviewed, me certificate.TrustedKey) (st certificate.ReleaseStatement, found, mine bool, err error) {
+// package so far, where any has, and whether the one with this key id is among
+// them.
+func someSignature(ctx context.Context, depot Depot, r *Reviewed, id string) (st certificate.ReleaseStatement, found, mine bool, err error) {
 	one := *r.trust
 	one.Threshold = 1
-	var first []byte
-	for _, k := range one.Managers {
-		envelope, err := depot.Reviews.Get(ctx, name(r.Submitted.Package.Digest, "release-"+k.Key.ID()+".json"))
-		if errors.Is(err, record.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return st, false, false, err
-		}
-		if dead(k, envelope, one.Managers) {
-			continue
-		}
-		rel, got, err := one.VerifyRelease(envelope)
+	places, err := releasePlaces(ctx, depot, one.Managers, r.Submitted.Package.Digest)
+	if err != nil {
+		return st, false, false, err
+	}
+	for _, at := range places {
+		rel, got, err := one.VerifyRelease(at.envelope)
 		if err == nil && found {
-			_, err = certificate.Join(first, envelope)
+			_, err = certificate.Join(places[0].envelope, at.envelope)
 		}
 		if err == nil {
 			err = fits(r, rel, got)
 		}
 		if err != nil {
-			return st, false, false, fmt.Errorf("the release statement of %q: %w", k.Name, err)
+			return st, false, false, fmt.Errorf("the release statement of %q: %w", at.of.Name, err)
 		}
 		if !found {
-			first, st, found = envelope, got, true
+			st, found = got, true
 		}
-		mine = mine || k.Key.Equal(me.Key)
+		mine = mine || at.of.Key.ID() == id
 	}
 	return st, found, mine, nil
 }
 
-// dead reports whether a release statement lies in the place of a manager whose
-// key is revoked, and nobody else has signed it.
-func dead(k certificate.TrustedKey, envelope []byte, managers []certificate.TrustedKey) bool {
-	if !k.Revoked {
-		return false
+// releasePlace is a release statement in a manager's place.
+type releasePlace struct {
+	of       certificate.TrustedKey
+	envelope []byte
+}
+
+// releasePlaces reads the release statements that lie in the managers' places,
+// and judges none. One in the place of a manager whose key is revoked, signed by
+// nobody else, is left out: somebody signs a new one.
+func releasePlaces(ctx context.Context, depot Depot, managers []certificate.TrustedKey, pkg certificate.Hash) (places []releasePlace, err error) {
+	for _, k := range managers {
+		envelope, err := depot.Reviews.Get(ctx, name(pkg, "release-"+k.Key.ID()+".json"))
+		if errors.Is(err, record.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !k.Revoked || len(signers(envelope, managers)) > 0 {
+			places = append(places, releasePlace{k, envelope})
+		}
 	}
-	_, err := certificate.VerifyStatement[certificate.ReleaseStatement](envelope, certificate.ReleaseType, certificate.Unrevoked(managers))
-	return err != nil
+	return places, nil
 }
 
 // fits holds a release statement to the package, the submission and the
@@ -540,21 +545,16 @@ func LoadSigned(ctx context.Context, depot Depot, trust *certificate.Trust, dige
 	if err := revoked(ctx, depot.Reviews, trust, digest); err != nil {
 		return nil, err
 	}
-	var envelopes [][]byte
-	for _, k := range trust.Managers {
-		envelope, err := depot.Reviews.Get(ctx, name(digest, "release-"+k.Key.ID()+".json"))
-		if errors.Is(err, record.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !dead(k, envelope, trust.Managers) {
-			envelopes = append(envelopes, bytes.TrimSpace(envelope))
-		}
+	places, err := releasePlaces(ctx, depot, trust.Managers, digest)
+	if err != nil {
+		return nil, err
 	}
-	if len(envelopes) == 0 {
+	if len(places) == 0 {
 		return nil, fmt.Errorf("%w: no release manager has signed package %s", ErrNotSigned, digest)
+	}
+	var envelopes [][]byte
+	for _, at := range places {
+		envelopes = append(envelopes, bytes.TrimSpace(at.envelope))
 	}
 	envelope, err := certificate.Join(envelopes...)
 	if err != nil {

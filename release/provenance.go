@@ -76,12 +76,23 @@ func parseProvenance(data []byte) (Provenance, error) {
 	return p, nil
 }
 
+// arch is Go's name of the processor.
+func (p Provenance) arch() string { return strings.TrimPrefix(p.Platform, "linux/") }
+
+// source is the module whose code it is: its own, or the one that stands in.
+func (m Module) source() (path, version string) {
+	if path, version, replaced := strings.Cut(m.Replace, "@"); replaced {
+		return path, version
+	}
+	return m.Path, m.Version
+}
+
 func (p Provenance) check() error {
 	arch, linux := strings.CutPrefix(p.Platform, "linux/")
 	switch {
 	case p.Schema != ProvenanceSchema:
 		return fmt.Errorf("schema %q is not %q", clip(p.Schema), ProvenanceSchema)
-	case p.Commit != "" && !commitRule.MatchString(p.Commit):
+	case p.Commit != "" && !certificate.IsCommit(p.Commit):
 		return fmt.Errorf("commit %q is no whole id", clip(p.Commit))
 	case (p.Commit == "") != (p.CommitTime == ""):
 		return errors.New("commit and commit_time come together")
@@ -134,17 +145,11 @@ func modules(info *debug.BuildInfo) []Module {
 
 // agrees holds a provenance to what the linker wrote into the program.
 func (p Provenance) agrees(info *buildinfo.BuildInfo) error {
-	_, arch, _ := strings.Cut(p.Platform, "/")
-	want := map[string]string{"GOOS": "linux", "GOARCH": arch, "CGO_ENABLED": "1", "-trimpath": "true", "-tags": buildTags,
+	level := architectures[p.arch()]
+	want := map[string]string{"GOOS": "linux", "GOARCH": p.arch(), level.level: level.want, "CGO_ENABLED": "1", "-trimpath": "true", "-tags": buildTags,
 		"-buildmode": "exe", "-compiler": "gc", "vcs": "", "vcs.revision": "", "vcs.time": "", "vcs.modified": ""}
 	if p.Commit != "" {
 		want["vcs"], want["vcs.revision"], want["vcs.time"], want["vcs.modified"] = "git", p.Commit, p.CommitTime, "false"
-	}
-	for _, v := range fixedEnvironment(arch) {
-		name, value, _ := strings.Cut(v, "=")
-		if name == architectures[arch].level {
-			want[name] = value
-		}
 	}
 	got := map[string]string{}
 	for _, s := range info.Settings {

@@ -38,10 +38,3 @@ var (
 
 // Digest is the sha256 of a package: its name everywhere.
 func Digest(data []byte) certificate.Hash { return sha256.Sum256(data) }
-
-func clip(s string) string {
-	if len(s) > 200 {
-		return s[:200] + "..."
-	}
-	return s
-}

@@ -187,9 +187,10 @@ func (r *Report) attend(weight, format string, args ...any) {
 
 // order puts the heaviest findings first, each weight in the order found.
 func (r *Report) order() {
-	rank := func(f Finding) int { return slices.Index([]string{Danger, Look, Note}, f.Weight) }
-	slices.SortStableFunc(r.Attention, func(a, b Finding) int { return rank(a) - rank(b) })
+	slices.SortStableFunc(r.Attention, func(a, b Finding) int { return rank(a.Weight) - rank(b.Weight) })
 }
+
+func rank(weight string) int { return slices.Index([]string{Danger, Look, Note}, weight) }
 
 // Encode is the report's one JSON, whose sha256 an approval names.
 func (r *Report) Encode() ([]byte, error) { return encode(r) }

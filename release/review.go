@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -84,7 +85,7 @@ func (r *Report) rebuild(ctx context.Context, p *Package, in Inspection) error {
 
 // Compare builds a package again from its commit and compares.
 func Compare(ctx context.Context, p *Package, repo Repository, zig, cache string) (Rebuild, error) {
-	built, err := Rebuilt(ctx, p, repo, zig, cache)
+	built, err := rebuilt(ctx, p, repo, zig, cache)
 	if err != nil {
 		return Rebuild{}, err
 	}
@@ -93,20 +94,20 @@ func Compare(ctx context.Context, p *Package, repo Repository, zig, cache string
 	return r, nil
 }
 
-// Rebuilt builds what a package says it was built from: its commit, from this
+// rebuilt builds what a package says it was built from: its commit, from this
 // repository, with its own settings, toolchain and kind of compiler.
-func Rebuilt(ctx context.Context, p *Package, repo Repository, zig, cache string) (*Package, error) {
+func rebuilt(ctx context.Context, p *Package, repo Repository, zig, cache string) (*Package, error) {
 	if p == nil || p.Provenance.Commit == "" {
 		return nil, fmt.Errorf("%w: the package names no commit", ErrPackage)
 	}
 	choice := "gcc"
-	if len(p.Provenance.Compiler.Version) > 4 && p.Provenance.Compiler.Version[:4] == "zig " {
+	if strings.HasPrefix(p.Provenance.Compiler.Version, "zig ") {
 		if choice = zig; choice == "" || choice == "gcc" {
 			choice = "zig"
 		}
 	}
-	return Build(ctx, Recipe{Repository: repo, Commit: p.Provenance.Commit, Settings: memory(p.SettingsFiles()),
-		Arch: p.Provenance.Platform[len("linux/"):], Compiler: choice, Toolchain: p.Provenance.Toolchain, Cache: cache})
+	return Build(ctx, Recipe{Repository: repo, Commit: p.Provenance.Commit, Settings: memory(p.settingsFiles()),
+		Arch: p.Provenance.arch(), Compiler: choice, Toolchain: p.Provenance.Toolchain, Cache: cache})
 }
 
 // compare fills in the verdict.

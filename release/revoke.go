@@ -36,7 +36,7 @@ func Revoke(ctx context.Context, at Store, trust *certificate.Trust, signer cert
 	if errors.Is(revoked(ctx, at, trust, pkg), ErrRevoked) {
 		return nil // it is already
 	}
-	envelope, err := certificate.SignStatement(ctx, signer, RevocationType, subjectName, pkg, Revocation{reason, now})
+	envelope, err := certificate.SignStatement(ctx, signer, RevocationType, certificate.PackageSubject, pkg, Revocation{reason, now})
 	if err != nil {
 		return fmt.Errorf("couldn't revoke: %w", err)
 	}
@@ -87,7 +87,7 @@ func revoked(ctx context.Context, at Store, trust *certificate.Trust, pkg certif
 			return err
 		}
 		st, err := certificate.VerifyStatement[Revocation](envelope, RevocationType, []certificate.TrustedKey{ever(k)})
-		if err != nil || st.Subject != pkg || st.Name != subjectName {
+		if err != nil || st.Subject != pkg || st.Name != certificate.PackageSubject {
 			return fmt.Errorf("%w: what should be a revocation by %q does not verify", ErrMixed, k.Name)
 		}
 		return fmt.Errorf("%w by %q: %s", ErrRevoked, k.Name, clip(st.Predicate.Reason))

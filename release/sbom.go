@@ -70,10 +70,7 @@ func (p Provenance) sbom() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("module %s: %w", clip(m.Path), err)
 		}
-		path, version := m.Path, m.Version
-		if r, v, ok := strings.Cut(m.Replace, "@"); ok {
-			path, version = r, v
-		}
+		path, version := m.source()
 		c := cdxComponent{Type: "library", Ref: "pkg:golang/" + m.Path + "@" + m.Version, Name: m.Path, Version: m.Version,
 			Hashes: []cdxHash{{"SHA-256", hex.EncodeToString(raw)}}, PURL: "pkg:golang/" + path + "@" + version,
 			Properties: []cdxProperty{{"stakeseal:go.sum", m.Sum}}}

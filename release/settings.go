@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"strings"
 
 	"github.com/stakeseal/stakeseal/internal/aws/awskms"
 	"github.com/stakeseal/stakeseal/internal/config"
@@ -79,54 +78,66 @@ func (r *Report) settings(_ context.Context, p *Package, in Inspection) error {
 			return nil
 		}
 	}
-	was := map[string]settingRow{}
-	for _, row := range before {
-		was[row.name] = row
-	}
-	is := map[string]bool{}
-	for _, row := range after {
-		is[row.name] = true
-		old, there := was[row.name]
-		s := Setting{Name: row.name, Before: old.value, After: row.value}
-		switch {
-		case in.Base == nil:
-		case !there:
-			s.Change, s.Weight = "added", row.weight
-			r.attend(row.weight, "Settings: %s is new: %s (%s).", row.name, shown(row.value), row.grave)
-		case old.value != row.value:
-			s.Change, s.Weight = "changed", row.weight
-			r.attend(row.weight, "Settings: %s changed from %s to %s (%s).", row.name, shown(old.value), shown(row.value), row.grave)
+	r.Settings = beside(before, after)
+	if in.Base == nil { // all is new, and nothing changed
+		for i, s := range r.Settings {
+			r.Settings[i] = Setting{Name: s.Name, After: s.After}
 		}
-		r.Settings = append(r.Settings, s)
+		return nil
 	}
-	for _, row := range before {
-		if !is[row.name] {
-			r.Settings = append(r.Settings, Setting{row.name, row.value, "", "removed", row.weight})
-			r.attend(row.weight, "Settings: %s is gone: %s.", row.name, shown(row.value))
+	changes := 0
+	for i, s := range r.Settings {
+		if s.Change != "" {
+			changes++
+		}
+		switch s.Change {
+		case "added":
+			r.attend(s.Weight, "Settings: %s is new: %s (%s).", s.Name, Shown(s.After), after[i].grave)
+		case "changed":
+			r.attend(s.Weight, "Settings: %s changed from %s to %s (%s).", s.Name, Shown(s.Before), Shown(s.After), after[i].grave)
+		case "removed":
+			r.attend(s.Weight, "Settings: %s is gone: %s.", s.Name, Shown(s.Before))
 		}
 	}
-	if in.Base != nil {
-		for name, data := range p.SettingsFiles() {
-			if old, there := in.Base.Files[name]; there && !bytes.Equal(old, data) && len(changedRows(r.Settings)) == 0 {
-				r.attend(Note, "%s was rewritten without a change of any setting (comments, spaces).", name)
-			}
+	files := p.settingsFiles()
+	for _, name := range sortedKeys(files) {
+		if old, there := in.Base.Files[name]; there && !bytes.Equal(old, files[name]) && changes == 0 {
+			r.attend(Note, "%s was rewritten without a change of any setting (comments, spaces).", name)
 		}
 	}
 	return nil
 }
 
-func changedRows(rows []Setting) (out []Setting) {
-	for _, s := range rows {
-		if s.Change != "" {
-			out = append(out, s)
+// beside puts settings beside those before, by their names: first those of
+// after, each in its place, then those that are gone.
+func beside(before, after []settingRow) []Setting {
+	was := map[string]settingRow{}
+	for _, row := range before {
+		was[row.name] = row
+	}
+	list := []Setting{}
+	for _, row := range after {
+		s := Setting{Name: row.name, Before: was[row.name].value, After: row.value}
+		if old, there := was[row.name]; !there {
+			s.Change, s.Weight = "added", row.weight
+		} else if old.value != row.value {
+			s.Change, s.Weight = "changed", row.weight
+		}
+		delete(was, row.name)
+		list = append(list, s)
+	}
+	for _, row := range before {
+		if _, gone := was[row.name]; gone {
+			list = append(list, Setting{Name: row.name, Before: row.value, Change: "removed", Weight: row.weight})
 		}
 	}
-	return out
+	return list
 }
 
-// shown keeps a long key readable and comparable: its beginning would not do,
-// since somebody can make keys until that matches.
-func shown(value string) string {
+// Shown is a setting's value as a person compares it. A long key is shown by
+// its digest: its beginning would not do, since somebody can make keys until
+// that matches.
+func Shown(value string) string {
 	if len(value) <= 100 {
 		return value
 	}
@@ -139,73 +150,4 @@ func approvers(g *config.Generator) (keys []string) {
 		keys = append(keys, k.Key.String())
 	}
 	return keys
-}
-
-// modules compares what the programs hold.
-func (r *Report) modules(ctx context.Context, p *Package, in Inspection) error {
-	r.Modules = []ModuleChange{}
-	was := map[string]Module{}
-	if in.Base != nil {
-		for _, m := range in.Base.Provenance.Modules {
-			was[m.Path] = m
-		}
-		if a, b := in.Base.Provenance.Toolchain, p.Provenance.Toolchain; a != b {
-			r.attend(Look, "Go changed from %s to %s.", a, b)
-		}
-		if a, b := in.Base.Provenance.Compiler.Version, p.Provenance.Compiler.Version; a != b {
-			r.attend(Look, "The C compiler changed from %q to %q.", a, b)
-		}
-	}
-	is := map[string]bool{}
-	for _, m := range p.Provenance.Modules {
-		is[m.Path] = true
-		c := ModuleChange{Path: m.Path, After: &m}
-		old, there := was[m.Path]
-		if there {
-			c.Before = &old
-		}
-		switch {
-		case in.Base == nil:
-		case !there:
-			c.Change = "added"
-			r.attend(Danger, "New module %s %s (%s): its code runs where keys are made.", m.Path, m.Version, m.Sum)
-		case old.Version == m.Version && old.Replace == m.Replace && old.Sum != m.Sum:
-			c.Change = "changed"
-			r.attend(Danger, "Module %s %s has other content under the same version: %s, before %s. A version never changes: somebody replaced it.", m.Path, m.Version, m.Sum, old.Sum)
-		case old != m:
-			c.Change = "changed"
-			r.attend(Danger, "Module %s changed from %s to %s (%s): its code runs where keys are made.", m.Path, old.Version, m.Version, m.Sum)
-		}
-		if m.Replace != "" {
-			r.attend(Danger, "Module %s is replaced by %s (%s).", m.Path, m.Replace, m.Sum)
-		}
-		r.Modules = append(r.Modules, c)
-	}
-	for _, m := range sortedKeys(was) {
-		if !is[m] {
-			old := was[m]
-			r.Modules = append(r.Modules, ModuleChange{Path: m, Before: &old, Change: "removed"})
-			r.attend(Look, "Module %s %s is gone.", m, old.Version)
-		}
-	}
-	for i := range r.Modules {
-		if c := &r.Modules[i]; c.Change == "changed" || c.Change == "added" {
-			c.readSource(ctx)
-		}
-	}
-	return nil
-}
-
-// linesOf counts the lines of a difference.
-func linesOf(diff string) (added, removed int) {
-	for line := range strings.SplitSeq(diff, "\n") {
-		switch {
-		case strings.HasPrefix(line, "+++ "), strings.HasPrefix(line, "--- "):
-		case strings.HasPrefix(line, "+"):
-			added++
-		case strings.HasPrefix(line, "-"):
-			removed++
-		}
-	}
-	return added, removed
 }

@@ -9,17 +9,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/stakeseal/stakeseal/certificate"
 )
 
 // Repository is a git repository with the source.
 type Repository struct {
 	Dir string
 }
-
-var commitRule = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
 
 // Resolve returns the id of the commit that a name such as HEAD, a tag or a
 // shortened id stands for.
@@ -29,7 +28,7 @@ func (r Repository) Resolve(ctx context.Context, name string) (string, error) {
 	}
 	out, err := r.git(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
 	id := strings.TrimSpace(string(out))
-	if err != nil || !commitRule.MatchString(id) {
+	if err != nil || !certificate.IsCommit(id) {
 		return "", fmt.Errorf("%w: %s has no commit %q", ErrSource, r.Dir, clip(name))
 	}
 	return id, nil
@@ -50,7 +49,7 @@ func (r Repository) Changed(ctx context.Context) ([]string, error) {
 // go writes into the program, no branches, no history, no changes. git hashes
 // every object that it takes over.
 func (r Repository) Export(ctx context.Context, commit, dir string) error {
-	if !commitRule.MatchString(commit) {
+	if !certificate.IsCommit(commit) {
 		return fmt.Errorf("%w: %q is no commit's whole id", ErrSource, clip(commit))
 	}
 	source, err := filepath.Abs(r.Dir)

@@ -34,7 +34,7 @@ func (r *Report) vulnerabilities(ctx context.Context, p *Package, in Inspection)
 	if v.Database == "" {
 		v.Database = publicDatabase
 	}
-	found, err := known(ctx, v.Database, p.Provenance)
+	found, err := vulnerable(ctx, v.Database, p.Provenance)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -69,14 +69,11 @@ type osvEntry struct {
 	} `json:"affected"`
 }
 
-// known asks a database for what applies.
-func known(ctx context.Context, database string, p Provenance) ([]Vulnerability, error) {
+// vulnerable asks a database for what applies.
+func vulnerable(ctx context.Context, database string, p Provenance) ([]Vulnerability, error) {
 	versions := map[string]string{"stdlib": strings.TrimPrefix(p.Toolchain, "go"), "toolchain": strings.TrimPrefix(p.Toolchain, "go")}
 	for _, m := range p.Modules {
-		path, version := m.Path, m.Version
-		if r, v, ok := strings.Cut(m.Replace, "@"); ok {
-			path, version = r, v
-		}
+		path, version := m.source()
 		versions[path] = strings.TrimPrefix(version, "v")
 	}
 	var index []struct {

@@ -44,8 +44,8 @@ func (a *api) batch(w http.ResponseWriter, r *http.Request, c *Client) {
 		return
 	}
 	signatures, errs := a.Signer.SignAll(r.Context(), c, orders)
-	if len(errs) > 0 && allBusy(errs) {
-		busy(w)
+	if allUnavailable(errs) {
+		refuse(w, errs[0])
 		return
 	}
 	type failure struct {
@@ -64,13 +64,12 @@ func (a *api) batch(w http.ResponseWriter, r *http.Request, c *Client) {
 			list[i].Signature = &signatures[i]
 			continue
 		}
-		status := statusOf(errs[i])
-		list[i].Error = &failure{status, wordsOf(status, errs[i])}
+		list[i].Error = &failure{statusOf(errs[i]), wordsOf(errs[i])}
 	}
 	asJSON(w, http.StatusOK, list)
 }
 
-func allBusy(errs []error) bool {
+func allUnavailable(errs []error) bool {
 	for _, err := range errs {
 		if err == nil || statusOf(err) != http.StatusServiceUnavailable {
 			return false

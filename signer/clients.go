@@ -86,9 +86,8 @@ func (l *Clients) Exposed(listen string, encrypted bool) error {
 	if err != nil {
 		return fmt.Errorf("the address to listen on, %q: %w", listen, err)
 	}
-	ip := net.ParseIP(host)
 	switch {
-	case host == "localhost" || ip != nil && ip.IsLoopback():
+	case loopback(host):
 		return nil
 	case l.anyone != nil || len(l.tokens)+len(l.certificates) == 0:
 		return fmt.Errorf("%w: %s needs clients with tokens or certificates", ErrExposed, listen)
@@ -96,6 +95,11 @@ func (l *Clients) Exposed(listen string, encrypted bool) error {
 		return fmt.Errorf("%w: %s needs a TLS certificate", ErrExposed, listen)
 	}
 	return nil
+}
+
+// loopback says whether only this machine can be meant by a host.
+func loopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
 // TLS is the server's side: TLS 1.3, and where clients have certificates it

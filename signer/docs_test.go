@@ -1,6 +1,7 @@
 package signer_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -54,10 +55,7 @@ func TestDocs(t *testing.T) {
 	if names < 10 {
 		t.Errorf("%d metrics", names)
 	}
-	for _, text := range []string{"up to 4096 signatures", "Up to 4096 signatures"} {
-		if signer.MaxBatch == 4096 && strings.Contains(string(page), text) {
-			return
-		}
+	if !strings.Contains(string(page), fmt.Sprintf("Up to %d signatures", signer.MaxBatch)) {
+		t.Error("the page does not say how many a batch may have")
 	}
-	t.Error("the page does not say how many a batch may have")
 }

@@ -71,13 +71,9 @@ func (s *Service) Handler() http.Handler {
 		"GET /reload":                         a.reloaded,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			client, ok := s.Clients.who(r)
-			if !ok {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-				plainText(w, http.StatusUnauthorized, "who asks is not known here")
-				return
+			if client, ok := s.known(w, r); ok {
+				handle(w, r, client)
 			}
-			handle(w, r, client)
 		})
 	}
 	return a.guarded(mux)
@@ -120,8 +116,7 @@ func (a *api) hostAllowed(host string) bool {
 	if a.Hosts != nil {
 		return slices.Contains(a.Hosts, host) || slices.Contains(a.Hosts, "*")
 	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return loopback(host)
 }
 
 func plainText(w http.ResponseWriter, status int, text string) {
@@ -150,7 +145,7 @@ func (a *api) body(w http.ResponseWriter, r *http.Request) (data []byte, done fu
 		case a.large <- struct{}{}:
 			done = func() { <-a.large }
 		default:
-			busy(w)
+			refuse(w, ErrBusy)
 			return nil, done, false
 		}
 		limit = maxBody
@@ -170,9 +165,13 @@ func (a *api) body(w http.ResponseWriter, r *http.Request) (data []byte, done fu
 	return nil, func() {}, false
 }
 
-func busy(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", "1")
-	plainText(w, http.StatusServiceUnavailable, ErrBusy.Error())
+// refuse answers that nothing was signed, and why.
+func refuse(w http.ResponseWriter, err error) {
+	status := statusOf(err)
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	plainText(w, status, wordsOf(err))
 }
 
 func (a *api) sign(w http.ResponseWriter, r *http.Request, c *Client) {
@@ -195,12 +194,7 @@ func (a *api) sign(w http.ResponseWriter, r *http.Request, c *Client) {
 	}
 	signature, err := a.Signer.Sign(r.Context(), c, Order{pubkey, request})
 	if err != nil {
-		if status := statusOf(err); status == http.StatusServiceUnavailable {
-			w.Header().Set("Retry-After", "1")
-			plainText(w, status, err.Error())
-		} else {
-			plainText(w, status, wordsOf(status, err))
-		}
+		refuse(w, err)
 		return
 	}
 	// Plain hex unless JSON is asked for by name: Prysm sends no Accept and
@@ -251,9 +245,15 @@ func statusOf(err error) int {
 
 // wordsOf keeps what went wrong inside (paths, a database's words) from a
 // client; the log has it.
-func wordsOf(status int, err error) string {
-	if status == http.StatusInternalServerError {
+func wordsOf(err error) string {
+	switch statusOf(err) {
+	case http.StatusInternalServerError:
 		return "not signed: internal error, see the signer's log"
+	case http.StatusServiceUnavailable: // what stands behind is a store's words
+		if errors.Is(err, ErrStopped) {
+			return ErrStopped.Error()
+		}
+		return ErrBusy.Error()
 	}
 	return err.Error()
 }
@@ -357,13 +357,20 @@ func (a *api) failed() int {
 // API where others can connect.
 func (s *Service) Known(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := s.Clients.who(r); !ok {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			plainText(w, http.StatusUnauthorized, "who asks is not known here")
-			return
+		if _, ok := s.known(w, r); ok {
+			h.ServeHTTP(w, r)
 		}
-		h.ServeHTTP(w, r)
 	})
+}
+
+// known is who asks; where nobody knows, it has been answered.
+func (s *Service) known(w http.ResponseWriter, r *http.Request) (*Client, bool) {
+	client, ok := s.Clients.who(r)
+	if !ok {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		plainText(w, http.StatusUnauthorized, "who asks is not known here")
+	}
+	return client, ok
 }
 
 // Server is an HTTP/1.1 and 2 server with bounds on what a client may take:

@@ -79,15 +79,25 @@ func (k *Keys) hold(pubkey eth.Pubkey, c *Client) (*heldKey, error) {
 	k.mu.RLock()
 	held := k.keys[pubkey]
 	k.mu.RUnlock()
-	if held == nil || !c.sees(pubkey) {
-		return nil, fmt.Errorf("%w: %v", ErrUnknownKey, pubkey)
-	}
-	held.use.RLock()
-	if held.Secret == nil { // taken away in between
-		held.use.RUnlock()
+	if held == nil || !c.sees(pubkey) || !held.hold() {
 		return nil, fmt.Errorf("%w: %v", ErrUnknownKey, pubkey)
 	}
 	return held, nil
+}
+
+// hold is false for a key that was found just before it was taken away. It
+// never waits, as only a removal locks a key: whoever holds one key and waited
+// for another, or for the same again, could wait for a removal that waits for
+// him.
+func (h *heldKey) hold() bool {
+	if !h.use.TryRLock() {
+		return false
+	}
+	if h.Secret == nil {
+		h.release()
+		return false
+	}
+	return true
 }
 
 func (h *heldKey) release() { h.use.RUnlock() }

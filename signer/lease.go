@@ -55,6 +55,17 @@ type Terms struct {
 	Sleep func(context.Context, time.Duration) error
 }
 
+// filled has a value where there is a default.
+func (t Terms) filled() Terms {
+	if t.Sleep == nil {
+		t.Sleep = sleep
+	}
+	if t.Log == nil {
+		t.Log = slog.New(slog.DiscardHandler)
+	}
+	return t
+}
+
 // Lease is a lease that is held.
 type Lease struct {
 	Terms
@@ -63,18 +74,12 @@ type Lease struct {
 	stored  record.Lease
 	renewed time.Duration // by Clock, when the last successful renewal began
 	lost    error         // for good
-	failing bool
 }
 
 // TakeLease takes the lease of a name, or fails: ErrHeld while another process
 // renews it, ErrLedger where the ledger is not the one it witnesses.
 func TakeLease(ctx context.Context, t Terms) (*Lease, error) {
-	if t.Sleep == nil {
-		t.Sleep = sleep
-	}
-	if t.Log == nil {
-		t.Log = slog.New(slog.DiscardHandler)
-	}
+	t = t.filled()
 	old, err := t.Leases.Lease(ctx, t.Name)
 	if errors.Is(err, record.ErrNotFound) {
 		return nil, fmt.Errorf("%w: signer %q has no lease", ErrNotInitialised, t.Name)
@@ -111,16 +116,10 @@ func TakeLease(ctx context.Context, t Terms) (*Lease, error) {
 // WaitOut waits until nobody can sign under a lease any more, without taking
 // it, and returns it as it stands then.
 func WaitOut(ctx context.Context, t Terms, seen record.Lease) (record.Lease, error) {
-	if t.Sleep == nil {
-		t.Sleep = sleep
-	}
-	if t.Log == nil {
-		t.Log = slog.New(slog.DiscardHandler)
-	}
 	if seen.Holder == "" {
 		return seen, nil
 	}
-	return watch(ctx, t, seen)
+	return watch(ctx, t.filled(), seen)
 }
 
 // watch waits until the lease has stood still for as long as any holder signs
@@ -213,14 +212,14 @@ func (l *Lease) Holder() string {
 // Run renews it until ctx ends or it is lost, which is the error. That the
 // store cannot be reached ends nothing: Epoch says how long that may last.
 func (l *Lease) Run(ctx context.Context) error {
+	failing := false // said once, not every three seconds
 	for l.Sleep(ctx, RenewEvery) == nil {
 		err := l.Renew(ctx)
 		if errors.Is(err, ErrStopped) {
 			return err
 		}
-		if failing := err != nil; failing != l.failing && ctx.Err() == nil {
-			l.failing = failing
-			if failing {
+		if failing != (err != nil) && ctx.Err() == nil {
+			if failing = !failing; failing {
 				l.Log.Error("the lease cannot be renewed", "why", err.Error(), "signing ends in", Term)
 			} else {
 				l.Log.Info("the lease is renewed again")

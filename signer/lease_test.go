@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -217,7 +219,10 @@ func TestLeaseOutage(t *testing.T) {
 
 func TestLeaseRuns(t *testing.T) {
 	w := newWorld(t)
-	a := take(t, w.terms(10))
+	log := &safeBuffer{}
+	terms := w.terms(10)
+	terms.Log = slog.New(slog.NewTextHandler(log, nil))
+	a := take(t, terms)
 	// It renews by itself, through an outage, until it is taken from it.
 	w.each = func() {
 		switch w.slept {
@@ -234,6 +239,9 @@ func TestLeaseRuns(t *testing.T) {
 	}
 	if err := a.Run(ctx); !errors.Is(err, signer.ErrStopped) || w.slept < 30 || w.slept > 32 {
 		t.Errorf("it ended after %d naps: %v", w.slept, err)
+	}
+	if text := log.String(); strings.Count(text, "cannot be renewed") != 1 || strings.Count(text, "renewed again") != 1 {
+		t.Errorf("that the store was away, and came back, is not said once each: %s", text)
 	}
 	stopped, cancel := context.WithCancel(ctx)
 	cancel()

@@ -124,22 +124,30 @@ func (s *Signer) Sign(ctx context.Context, c *Client, o Order) (eth.Signature, e
 // the queue as there are orders, all or none.
 func (s *Signer) SignAll(ctx context.Context, c *Client, orders []Order) ([]eth.Signature, []error) {
 	signatures, errs := make([]eth.Signature, len(orders)), make([]error, len(orders))
-	all := func(err error) ([]eth.Signature, []error) {
+	begun := s.Now()
+	if err := s.signAll(ctx, c, orders, signatures, errs); err != nil {
+		clear(signatures)
 		for i := range errs {
 			errs[i] = err
 		}
-		return signatures, errs
 	}
-	begun := s.Now()
+	for i, o := range orders {
+		s.account(c, o, errs[i], begun)
+	}
+	return signatures, errs
+}
+
+// signAll fills in signatures and errs. An error is that of all orders.
+func (s *Signer) signAll(ctx context.Context, c *Client, orders []Order, signatures []eth.Signature, errs []error) error {
 	leave, err := s.enter(len(orders))
 	if err != nil {
 		s.Metrics.busy.Add(float64(len(orders)))
-		return all(err)
+		return err
 	}
 	defer leave()
 	epoch, err := s.held(0)
 	if err != nil {
-		return all(err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Patience)
 	defer cancel()
@@ -147,24 +155,20 @@ func (s *Signer) SignAll(ctx context.Context, c *Client, orders []Order) ([]eth.
 	// The keys are held until the end: one that is being removed waits for
 	// what is under way, and nothing new begins.
 	held := make([]*heldKey, len(orders))
-	taken := map[eth.Pubkey]*heldKey{}
 	defer func() {
-		for _, k := range taken {
-			k.release()
+		for _, k := range held {
+			if k != nil {
+				k.release()
+			}
 		}
 	}()
 	roots := make([]eth.Root, len(orders))
 	var claims []slashing.Claim
 	var claimed []int
 	for i, o := range orders {
-		// Once for each key: to hold one twice would wait for a removal that
-		// waits for us.
-		if held[i] = taken[o.Pubkey]; held[i] == nil {
-			if held[i], errs[i] = s.Keys.hold(o.Pubkey, c); errs[i] != nil {
-				s.Metrics.missing.Inc()
-				continue
-			}
-			taken[o.Pubkey] = held[i]
+		if held[i], errs[i] = s.Keys.hold(o.Pubkey, c); errs[i] != nil {
+			s.Metrics.missing.Inc()
+			continue
 		}
 		if errs[i] = s.allow(c, held[i].Key, o.Request); errs[i] != nil {
 			continue
@@ -180,14 +184,8 @@ func (s *Signer) SignAll(ctx context.Context, c *Client, orders []Order) ([]eth.
 	s.make(ctx, held, roots, signatures, errs)
 	// Once more, and last: a lease that was lost meanwhile may be another's by
 	// now, who knows nothing of what was stored here.
-	if _, err := s.held(epoch); err != nil {
-		clear(signatures)
-		all(err)
-	}
-	for i, o := range orders {
-		s.account(c, o, errs[i], begun)
-	}
-	return signatures, errs
+	_, err = s.held(epoch)
+	return err
 }
 
 // held is the lease's epoch, and an ErrStopped where it is not held, or not

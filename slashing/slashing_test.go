@@ -2,119 +2,33 @@ package slashing_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/slashing"
+	"github.com/stakeseal/stakeseal/slashing/slashingtest"
 )
 
-type scenario struct {
-	Name  string   `json:"name"`
-	Root  eth.Root `json:"genesis_validators_root"`
-	Steps []struct {
-		ShouldSucceed bool            `json:"should_succeed"`
-		Interchange   json.RawMessage `json:"interchange"`
-		Slashable     bool            `json:"contains_slashable_data"`
-		Blocks        []struct {
-			Pubkey   eth.Pubkey `json:"pubkey"`
-			Slot     string     `json:"slot"`
-			Root     eth.Root   `json:"signing_root"`
-			Succeed  bool       `json:"should_succeed"`
-			Complete bool       `json:"should_succeed_complete"`
-		} `json:"blocks"`
-		Attestations []struct {
-			Pubkey   eth.Pubkey `json:"pubkey"`
-			Source   string     `json:"source_epoch"`
-			Target   string     `json:"target_epoch"`
-			Root     eth.Root   `json:"signing_root"`
-			Succeed  bool       `json:"should_succeed"`
-			Complete bool       `json:"should_succeed_complete"`
-		} `json:"attestations"`
-	} `json:"steps"`
-}
-
-// TestScenarios runs the public interchange scenarios with minimal
-// protection. An answer must be the one for minimal protection, and a yes in
-// any case one that complete protection would give too.
+// TestScenarios plays the public interchange scenarios on the bare rules.
 func TestScenarios(t *testing.T) {
-	dir := os.Getenv("STAKESEAL_VECTORS")
-	if dir == "" {
-		dir = "../../shared/vectors"
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "slashing-interchange", "*.json"))
-	if err != nil || len(files) == 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("the public vectors are missing in %s", dir)
+	slashingtest.Scenarios(t, func(*testing.T) slashingtest.Stage {
+		marks := map[eth.Pubkey]slashing.Mark{}
+		return slashingtest.Stage{
+			Raise: func(list []slashing.Mark) {
+				for _, m := range list {
+					old := marks[m.Pubkey]
+					old.Pubkey = m.Pubkey
+					marks[m.Pubkey] = old.Raise(m)
+				}
+			},
+			Sign: func(c slashing.Claim) (err error) {
+				marks[c.Pubkey], err = marks[c.Pubkey].Take(c)
+				return err
+			},
 		}
-		t.Skipf("no public vectors in %s: set STAKESEAL_VECTORS", dir)
-	}
-	if len(files) < 38 {
-		t.Fatalf("only %d scenarios", len(files))
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var s scenario
-			if err := json.Unmarshal(data, &s); err != nil {
-				t.Fatal(err)
-			}
-			play(t, s)
-		})
-	}
-}
-
-func play(t *testing.T, s scenario) {
-	marks := map[eth.Pubkey]slashing.Mark{}
-	for i, step := range s.Steps {
-		imported, err := slashing.Read(bytes.NewReader(step.Interchange), s.Root)
-		// A file with a history that is slashable in itself may be refused
-		// whole or taken as maxima: both are safe.
-		if (err == nil) != step.ShouldSucceed && !step.Slashable {
-			t.Fatalf("step %d: import: %v, want success %v", i, err, step.ShouldSucceed)
-		}
-		for _, m := range imported {
-			old := marks[m.Pubkey]
-			old.Pubkey = m.Pubkey
-			marks[m.Pubkey] = old.Raise(m)
-		}
-		refusedWhole := err != nil
-		number := func(text string) uint64 {
-			n, err := strconv.ParseUint(text, 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-		judge := func(what string, err error, want, complete bool) {
-			if err != nil && !errors.Is(err, slashing.ErrSlashable) {
-				t.Errorf("step %d: %s: %v", i, what, err)
-			}
-			if got := err == nil; got != want && !refusedWhole {
-				t.Errorf("step %d: %s: allowed %v, want %v (%v)", i, what, got, want, err)
-			} else if got && !complete && !refusedWhole {
-				t.Errorf("step %d: %s: allowed, and slashable", i, what)
-			}
-		}
-		for _, b := range step.Blocks {
-			m, err := marks[b.Pubkey].Propose(number(b.Slot), b.Root)
-			judge("block of slot "+b.Slot, err, b.Succeed, b.Complete || b.Succeed)
-			marks[b.Pubkey] = m
-		}
-		for _, a := range step.Attestations {
-			m, err := marks[a.Pubkey].Attest(number(a.Source), number(a.Target), a.Root)
-			judge("attestation "+a.Source+" to "+a.Target, err, a.Succeed, a.Complete || a.Succeed)
-			marks[a.Pubkey] = m
-		}
-	}
+	})
 }
 
 func TestTheVerySameAgain(t *testing.T) {

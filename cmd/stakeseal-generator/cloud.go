@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/url"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	sdks3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/stakeseal/stakeseal/birth"
 	"github.com/stakeseal/stakeseal/internal/aws/arn"
 	"github.com/stakeseal/stakeseal/internal/aws/awskms"
 	"github.com/stakeseal/stakeseal/internal/aws/dynamodb"
@@ -113,7 +113,7 @@ func (r *requests) count() [3]int64 {
 type counted struct {
 	awskms.Client
 	requests *requests
-	backoff  func(n int) time.Duration // nil: random, doubling up to 6.4 s
+	backoff  func(n int) time.Duration // nil: birth.Backoff
 }
 
 func (c *counted) Sign(ctx context.Context, in *kms.SignInput, o ...func(*kms.Options)) (*kms.SignOutput, error) {
@@ -130,15 +130,15 @@ func (c *counted) GetPublicKey(ctx context.Context, in *kms.GetPublicKeyInput, o
 // ends; the flow's context ends with its time.
 func (c *counted) Encrypt(ctx context.Context, in *kms.EncryptInput, o ...func(*kms.Options)) (*kms.EncryptOutput, error) {
 	const most = 64 // some five minutes
-	for n := 0; ; n++ {
+	for n := 1; ; n++ {
 		c.requests.encrypt.Add(1)
 		out, err := c.Client.Encrypt(ctx, in, o...)
-		if err == nil || n == most || ctx.Err() != nil || !passing(session.Classify("kms:Encrypt", err)) {
+		if err == nil || n > most || ctx.Err() != nil || !passing(session.Classify("kms:Encrypt", err)) {
 			return out, err
 		}
-		wait := rand.N(200 * time.Millisecond << min(n, 5))
-		if o := c.backoff; o != nil {
-			wait = o(n + 1)
+		wait := birth.Backoff(n)
+		if c.backoff != nil {
+			wait = c.backoff(n)
 		}
 		select {
 		case <-ctx.Done():

@@ -253,9 +253,4 @@ func runtimeAddress(environ []string) string {
 }
 
 // short keeps a hostile value from filling a log.
-func short(s string) string {
-	if len(s) > 100 {
-		return s[:100] + "..."
-	}
-	return s
-}
+func short(s string) string { return clip(s, 100) }

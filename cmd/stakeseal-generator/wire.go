@@ -78,17 +78,13 @@ func wire(ctx context.Context, settings fs.FS, m mode) (*birth.Flow, durations, 
 	}()
 	// Both are waited for whatever happened: this package leaves nothing
 	// running behind an error.
-	_, took["known_answers"], _ = known()
+	_, answering, knownErr := known()
 	digest, digesting, digestErr := binary()
-	took["binary_digest"] = digesting
-	if err != nil {
-		return nil, took, err
-	}
-	if _, _, err := known(); err != nil {
-		return nil, took, err
-	}
-	if digestErr != nil {
-		return nil, took, digestErr
+	took["known_answers"], took["binary_digest"] = answering, digesting
+	for _, err := range []error{err, knownErr, digestErr} {
+		if err != nil {
+			return nil, took, err
+		}
 	}
 	flow.Maker.BinaryDigest = digest
 	return flow, took, nil

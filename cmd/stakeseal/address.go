@@ -11,7 +11,6 @@ import (
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/internal/config"
-	"github.com/stakeseal/stakeseal/internal/keyfile"
 )
 
 // approvalDays is how long an approval holds unless --until says otherwise.
@@ -78,17 +77,14 @@ func (a *app) addressApprove(ctx context.Context, text string, f approveFlags) e
 	now := a.now().UTC().Truncate(time.Second)
 	until := now.AddDate(0, 0, approvalDays)
 	if f.until != "" {
-		if until, err = time.Parse("2006-01-02T15:04:05Z", f.until); err != nil {
-			return usage("write 2026-01-31T00:00:00Z", "--until is %q", f.until)
+		if until, err = flagTime("--until", f.until); err != nil {
+			return err
 		}
 		if !until.After(now) {
 			return usage("", "--until %s is over", f.until)
 		}
 	}
-	if f.key == "" {
-		return usage("stakeseal release key --out FILE makes one", "--key is missing")
-	}
-	signer, err := keyfile.Open(f.key)
+	signer, err := openKey(f.key)
 	if err != nil {
 		return err
 	}
@@ -148,6 +144,16 @@ func (h *home) approved(address eth.Address, approval string, now time.Time) err
 		}
 	}
 	return nil
+}
+
+// hasAddress says whether a list of withdrawal addresses, by name, has one.
+func hasAddress(list map[string]eth.Address, address eth.Address) bool {
+	for _, a := range list {
+		if a == address {
+			return true
+		}
+	}
+	return false
 }
 
 // addressWords is an address's name as a verdict says it: one that an approver

@@ -134,7 +134,7 @@ may not see all.`,
 
 var daysRule = regexp.MustCompile(`^([1-9][0-9]{0,4})d$`)
 
-// since reads --since; "" is the birth.
+// sinceTime reads --since; "" is the birth.
 func sinceTime(text string, born, now time.Time) (time.Time, error) {
 	if text == "" {
 		return born.Add(-ops.TrailLag), nil

@@ -13,6 +13,7 @@ import (
 	"github.com/stakeseal/stakeseal/internal/aws/awskms"
 	"github.com/stakeseal/stakeseal/internal/aws/ops"
 	"github.com/stakeseal/stakeseal/record"
+	"github.com/stakeseal/stakeseal/seal"
 )
 
 // trailReader is what an audit asks of the past, in one region.
@@ -84,13 +85,10 @@ func (h *home) openersOf(ctx context.Context, r *auditReport, to *auditRecipient
 
 // context is the encryption context of a sealing of this key or its mnemonic.
 func (r *auditReport) context(purpose string) map[string]string {
-	c := map[string]string{"app": "stakeseal", "v": "1", "purpose": purpose, "network": r.Network, "order": r.Order}
 	if purpose == record.Signing {
-		c["index"], c["pubkey"] = fmt.Sprint(r.Index), r.Pubkey.Hex()
-	} else {
-		c["mnemonic"] = r.Mnemonic
+		return seal.SigningBinding(r.Network, r.Order, r.Index, r.Pubkey).Context()
 	}
-	return c
+	return seal.RecoveryBinding(r.Network, r.Order, r.Mnemonic).Context()
 }
 
 // readTrail adds what the trail has, region by region.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/stakeseal/stakeseal/internal/aws/ops"
 )
 
 // tellAudit prints an audit and makes its exit code.
@@ -108,7 +110,7 @@ func (a *app) printAudit(r *auditReport) error {
 		return err
 	}
 	for _, p := range r.Covered {
-		fmt.Fprintf(a.out, "\nread: %s, from %s to %s (what happened in the last %d minutes may not be there yet)\n", p.What, stamp(p.From), stamp(p.To), 15)
+		fmt.Fprintf(a.out, "\nread: %s, from %s to %s (what happened in the last %d minutes may not be there yet)\n", p.What, stamp(p.From), stamp(p.To), ops.TrailLag/time.Minute)
 	}
 	fmt.Fprintln(a.out, "\nWHAT THIS CANNOT SEE")
 	for _, s := range r.CannotSee {

@@ -47,7 +47,7 @@ func (r recorded) Deposits(ctx context.Context, pubkey eth.Pubkey) (deposit.Know
 	}
 	if err != nil {
 		err = unsound(pubkey, err)
-		if code, _ := meaning(err); code == exitRefused {
+		if code, _ := verdict(err); code == exitRefused {
 			err = fmt.Errorf("%w: %w", deposit.ErrCertificate, err)
 		}
 		return deposit.Known{}, err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -244,7 +243,7 @@ func (y *yardstick) narrow(texts []string, compared bool) (map[string]eth.Addres
 		if _, twice := out[name]; twice {
 			return nil, usage("", "--withdrawal-address: the name %q occurs twice", name)
 		}
-		if y.trust == nil || slices.Contains(slices.Collect(maps.Values(y.addresses)), address) {
+		if y.trust == nil || hasAddress(y.addresses, address) {
 			out[name] = address
 			continue
 		}
@@ -332,7 +331,7 @@ func (a *app) births(y *yardstick, paths []string) (deposit.Births, []deposit.Fi
 	var invalid []deposit.Finding
 	for _, path := range paths {
 		err := known.read(path, y.trust)
-		if code, hint := meaning(err); code == exitRefused {
+		if code, hint := verdict(err); code == exitRefused {
 			invalid = append(invalid, deposit.Finding{Code: deposit.CertificateInvalid, Severity: deposit.Refuse, Message: err.Error(), Hint: hint})
 		} else if err != nil {
 			return nil, nil, err
@@ -343,18 +342,6 @@ func (a *app) births(y *yardstick, paths []string) (deposit.Births, []deposit.Fi
 		return either{known, recorded{y.home}}, invalid, nil
 	}
 	return known, invalid, nil
-}
-
-// meaning is the exit code and hint that an error would end the run with.
-func meaning(err error) (code int, hint string) {
-	if err == nil {
-		return 0, ""
-	}
-	var f *failure
-	if errors.As(err, &f) {
-		return f.code, f.hint
-	}
-	return classify(err)
 }
 
 // unsound gives the exit code of a record of our own that cannot be verified.

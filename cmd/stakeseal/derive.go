@@ -298,7 +298,7 @@ func (a *app) showDerive(n eth.Network, f deriveFlags, spec keygen.Spec) error {
 	} else {
 		t.row("  withdrawals to", "a key of the mnemonic (0x00)")
 	}
-	t.row("  deposits of", spec.Plan[0].Ether(n)+" "+n.Unit()+" each")
+	t.row("  deposits of", deposit.Coins(n, spec.Plan[0])+" each")
 	t.row("  keystores", string(spec.KDF))
 	if err := t.flush(); err != nil {
 		return err

@@ -103,6 +103,9 @@ failed, 6 when this caller may not see all.`,
 }
 
 func (a *app) doctor(ctx context.Context, h *home, d diagnosis) error {
+	if h.cloud == nil && (d.try || d.known != nil) {
+		return usage("leave the flag out", "--try-opening and --known-administrator are for homes on AWS, and this one is not")
+	}
 	var r report
 	a.examineMachine(ctx, h, &r)
 	a.examineSettings(ctx, h, &r)
@@ -113,8 +116,6 @@ func (a *app) doctor(ctx context.Context, h *home, d diagnosis) error {
 		if err := a.examineCloud(ctx, h, &r, d); err != nil {
 			return err
 		}
-	} else if d.try || d.known != nil {
-		return usage("leave the flag out", "--try-opening and --known-administrator are for homes on AWS, and this one is not")
 	}
 	if !d.quick {
 		if err := a.examineRecords(ctx, h, &r); err != nil && !r.unseen("records", err) {

@@ -4,19 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/service/kms"
-
 	"github.com/stakeseal/stakeseal/certificate"
-	"github.com/stakeseal/stakeseal/internal/aws/arn"
-	"github.com/stakeseal/stakeseal/internal/aws/awskms"
 	"github.com/stakeseal/stakeseal/internal/build"
-	"github.com/stakeseal/stakeseal/internal/keyfile"
 )
 
 func (a *app) examineMachine(ctx context.Context, h *home, r *report) {
@@ -28,12 +22,17 @@ func (a *app) examineMachine(ctx context.Context, h *home, r *report) {
 	if h.operator.Generator != "local" {
 		return // no program of this machine makes keys
 	}
-	self, err := os.Executable()
+	m, err := h.maker(ctx, a.now())
 	if err != nil {
-		r.wrong("generator", "", "couldn't find this program's folder: %v", err)
+		_, hint := verdict(err)
+		r.wrong("generator", hint, "%v", err)
 		return
 	}
-	program := filepath.Join(filepath.Dir(self), generatorProgram)
+	program := m.program
+	if len(m.args) > 0 { // of a version of its own; every byte was verified
+		r.ok("generator", "%s, of the release in force", program)
+		return
+	}
 	version := exec.CommandContext(ctx, program, "--version")
 	version.Env = []string{"GOTRACEBACK=none"}
 	out, err := version.Output()
@@ -68,11 +67,7 @@ func (a *app) examineSettings(ctx context.Context, h *home, r *report) {
 		if why, bad := knownBad(g.Network, address); bad {
 			r.warn("addresses", "", "%s = %v: %s", name, address, why)
 		}
-		trusted := false
-		for _, t := range h.trust.Addresses {
-			trusted = trusted || t == address
-		}
-		if !trusted {
+		if !hasAddress(h.trust.Addresses, address) {
 			r.wrong("addresses", "what is made for it will not verify: add it to "+trustFile+" if it is meant", "%s = %v is allowed to the maker and not in %s", name, address, trustFile)
 		}
 	}
@@ -85,8 +80,12 @@ func (a *app) examineSettings(ctx context.Context, h *home, r *report) {
 			r.warn("approvers", "take it out of the settings: what it approves does not verify", "key %s may approve withdrawal addresses and is revoked in %s", h.trust.Approvers[i].Name, trustFile)
 		}
 	}
-	public, ok := h.examinedKey(ctx, r)
-	if !ok {
+	public, err := h.certifierKey(ctx)
+	if err != nil {
+		if !r.unseen("certifier", err) {
+			_, hint := verdict(err)
+			r.wrong("certifier", hint, "%v", err)
+		}
 		return
 	}
 	for _, k := range h.trust.Keys {
@@ -100,36 +99,6 @@ func (a *app) examineSettings(ctx context.Context, h *home, r *report) {
 		}
 	}
 	r.wrong("certifier", "add it there if it is yours: what it signs does not verify", "key %s is not in %s", public, trustFile)
-}
-
-// examinedKey is the public half of the key that the settings name.
-func (h *home) examinedKey(ctx context.Context, r *report) (key certificate.PublicKey, ok bool) {
-	switch c := h.generator.Certifier; {
-	case c.Scheme == "file":
-		signer, err := keyfile.Open(h.path(c.Rest))
-		if err != nil {
-			r.wrong("certifier", "", "%v", err)
-			return key, false
-		}
-		defer signer.Wipe()
-		return signer.Public(), true
-	case c.Scheme == "awskms" && h.cloud != nil:
-		named, err := arn.Key(c.Rest)
-		if err != nil {
-			r.wrong("certifier", "copy CertifyingKeyArn from the stack's outputs", "%v", err)
-			return key, false
-		}
-		signer, err := awskms.NewCertifier(ctx, kms.NewFromConfig(h.cloud.Config(named.Region)), c.Rest)
-		if err == nil {
-			return signer.Public(), true
-		}
-		if !r.unseen("certifier", err) {
-			r.wrong("certifier", "", "%v", err)
-		}
-	default:
-		r.wrong("certifier", "use file:NAME, or awskms:KEY-ARN with a store on AWS", "%q is of a kind that this program does not know", c)
-	}
-	return key, false
 }
 
 func (h *home) examineFiles(r *report) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -84,6 +85,15 @@ func (a *app) fail(ctx context.Context, err error, verb string) int {
 	return f.code
 }
 
+// verdict is the exit code and hint that an error will end the command with.
+func verdict(err error) (int, string) {
+	var f *failure
+	if errors.As(err, &f) {
+		return f.code, f.hint
+	}
+	return classify(err)
+}
+
 // signIn is what to do about credentials that are missing or have ended.
 const signIn = "sign in (aws sso login), or choose a profile that you are signed in with: AWS_PROFILE=NAME; aws sts get-caller-identity shows who you are"
 
@@ -109,11 +119,7 @@ func classify(err error) (int, string) {
 	if fault, ok := errors.AsType[*session.Fault](err); ok && signedOut[fault.Code] && errors.Is(err, session.ErrDenied) {
 		return exitDenied, signIn
 	}
-	for _, known := range []struct {
-		is   error
-		code int
-		hint string
-	}{
+	known, ok := among([]meant{
 		{context.Canceled, exitInterrupted, ""},
 		{errUnprinted, exitInternal, "what the command does was done; only its report could not be printed: look with stakeseal list, orders or show"},
 		// Before what a call that failed for them would say.
@@ -173,10 +179,38 @@ func classify(err error) (int, string) {
 		{syscall.EISDIR, exitUsage, "name a file, not a folder"},
 		{syscall.ENOTDIR, exitUsage, "what should be a folder in that path is a file"},
 		{fs.ErrExist, exitConflict, "nothing is overwritten: choose another place"},
-	} {
-		if errors.Is(err, known.is) {
-			return known.code, known.hint
-		}
+	}, err)
+	if !ok {
+		return exitInternal, ""
 	}
-	return exitInternal, ""
+	return known.code, known.hint
+}
+
+// meant is what an error from below means here.
+type meant struct {
+	is   error
+	code int
+	hint string
+}
+
+// among finds the first of a list that err is.
+func among(list []meant, err error) (meant, bool) {
+	i := slices.IndexFunc(list, func(m meant) bool { return errors.Is(err, m.is) })
+	if i < 0 {
+		return meant{}, false
+	}
+	return list[i], true
+}
+
+// explainedBy gives err the exit code and hint that a list has for it. An error
+// that has its own, or is not in the list, stays as it is.
+func explainedBy(list []meant, err error) error {
+	var f *failure
+	if err == nil || errors.As(err, &f) {
+		return err
+	}
+	if known, ok := among(list, err); ok {
+		return fail(known.code, known.hint, "%w", err)
+	}
+	return err
 }

@@ -39,7 +39,7 @@ func writeNew(path string, data []byte, mode fs.FileMode) error {
 // something is there; so nobody sees half of it, and nothing is overwritten.
 func writeNewFunc(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".stakeseal-new-")
+	f, err := os.CreateTemp(dir, newPrefix)
 	if err != nil {
 		return fmt.Errorf("couldn't write %s: %w", path, err)
 	}

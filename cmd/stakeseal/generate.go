@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"github.com/stakeseal/stakeseal/birth"
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/internal/aws/arn"
 	"github.com/stakeseal/stakeseal/internal/aws/awskms"
 	"github.com/stakeseal/stakeseal/internal/aws/session"
 	"github.com/stakeseal/stakeseal/internal/build"
@@ -182,9 +182,14 @@ func (h *home) unfinished(ctx context.Context, order, again string, err error) e
 // own trust file does not accept, or that mainnet's defaults do not allow.
 func (h *home) ready(ctx context.Context, a *app, q birth.Request, f generateFlags) error {
 	g := h.generator
-	if key, ok, err := h.publicCertifier(ctx, a); err != nil {
+	// Where this caller may not ask for the key, the first receipt shows it.
+	key, err := h.certifierKey(ctx)
+	switch {
+	case h.cloud != nil && errors.Is(err, session.ErrDenied):
+		a.say("warning: this caller may not read the certifying key; whether %s names it shows when the first receipt comes", trustFile)
+	case err != nil:
 		return err
-	} else if ok {
+	default:
 		i := slices.IndexFunc(h.trust.Keys, func(k certificate.TrustedKey) bool { return k.Key.Equal(key) })
 		if i < 0 {
 			return usage("if the key is yours, add it to "+trustFile, "%s does not name the certifying key: what it certifies would not verify", trustFile)
@@ -193,7 +198,7 @@ func (h *home) ready(ctx context.Context, a *app, q birth.Request, f generateFla
 			return fail(exitRefused, "make a new home, which gets a new certifying key", "the certifying key %s is revoked in %s", h.trust.Keys[i].Name, trustFile)
 		}
 	}
-	trusted := slices.Contains(slices.Collect(maps.Values(h.trust.Addresses)), q.WithdrawalAddress)
+	trusted := hasAddress(h.trust.Addresses, q.WithdrawalAddress)
 	if !trusted && q.Approval != "" {
 		if err := h.approved(q.WithdrawalAddress, q.Approval, a.now()); err != nil {
 			return err
@@ -210,27 +215,29 @@ func (h *home) ready(ctx context.Context, a *app, q birth.Request, f generateFla
 	return nil
 }
 
-// publicCertifier is the public half of the key that will certify; false where
-// this caller may not ask for it: then the receipt shows it.
-func (h *home) publicCertifier(ctx context.Context, a *app) (certificate.PublicKey, bool, error) {
-	g := h.generator
-	if h.cloud == nil { // the settings name a file, or were refused
-		signer, err := keyfile.Open(h.path(g.Certifier.Rest))
+// certifierKey is the public half of the certifying key that the settings name.
+func (h *home) certifierKey(ctx context.Context) (certificate.PublicKey, error) {
+	switch c := h.generator.Certifier; {
+	case c.Scheme == "file":
+		signer, err := keyfile.Open(h.path(c.Rest))
 		if err != nil {
-			return certificate.PublicKey{}, false, err
+			return certificate.PublicKey{}, err
 		}
 		defer signer.Wipe()
-		return signer.Public(), true, nil
+		return signer.Public(), nil
+	case c.Scheme == "awskms" && h.cloud != nil:
+		named, err := arn.Key(c.Rest)
+		if err != nil {
+			return certificate.PublicKey{}, usage("copy CertifyingKeyArn from the stack's outputs", "%w", err)
+		}
+		signer, err := awskms.NewCertifier(ctx, kms.NewFromConfig(h.cloud.Config(named.Region)), c.Rest)
+		if err != nil {
+			return certificate.PublicKey{}, err
+		}
+		return signer.Public(), nil
+	default:
+		return certificate.PublicKey{}, usage("use file:NAME, or awskms:KEY-ARN with a store on AWS", "%q is of a kind that this program does not know", c)
 	}
-	c, err := awskms.NewCertifier(ctx, kms.NewFromConfig(h.cloud.Config("")), g.Certifier.Rest)
-	if errors.Is(err, session.ErrDenied) {
-		a.say("warning: this caller may not read the certifying key; whether %s names it shows when the first receipt comes", trustFile)
-		return certificate.PublicKey{}, false, nil
-	}
-	if err != nil {
-		return certificate.PublicKey{}, false, err
-	}
-	return c.Public(), true, nil
 }
 
 // request builds an order from the flags.

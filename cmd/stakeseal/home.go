@@ -173,16 +173,23 @@ func (h *home) readers(workers int) int {
 	return workers
 }
 
+// who is this user; on AWS who AWS says that it is, as its trail does.
+func (h *home) who() string {
+	if h.cloud != nil {
+		return h.cloud.Caller.ARN
+	}
+	return actor()
+}
+
 // note appends an event about a validator or order, by this user.
 func (h *home) note(ctx context.Context, e record.Event) error {
-	e.Actor = actor()
+	e.Actor = h.who()
 	if h.cloud != nil {
-		// Who AWS says it was; the trail says the same.
 		e.Detail = maps.Clone(e.Detail)
 		if e.Detail == nil {
 			e.Detail = map[string]string{}
 		}
-		e.Detail["user"], e.Actor = e.Actor, h.cloud.Caller.ARN
+		e.Detail["user"] = actor()
 	}
 	if err := h.records.Append(ctx, e); err != nil {
 		return fmt.Errorf("couldn't note that it was %s: %w", e.Kind, err)

@@ -58,11 +58,7 @@ func (a *app) newImporter(ctx context.Context, h *home) (*importer, error) {
 	if err != nil {
 		return nil, err
 	}
-	who := actor()
-	if h.cloud != nil {
-		who = h.cloud.Caller.ARN
-	}
-	return &importer{home: h, signing: signing, recovery: recovery, who: who, now: a.now}, nil
+	return &importer{home: h, signing: signing, recovery: recovery, who: h.who(), now: a.now}, nil
 }
 
 // network is the name of the home's, the only one that keys are taken for.

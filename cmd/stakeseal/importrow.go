@@ -148,19 +148,12 @@ func (j *rowJudge) deposit(ctx context.Context, r *sampleRow, entries []deposit.
 	e := entries[0]
 	if e.Credentials.Kind() == eth.KindBLS {
 		r.add("credentials-bls", deposit.Warn, "0x00 credentials: whoever could open a row of this mnemonic can withdraw; move them to an address (BLS to execution change)")
-	} else if address, ok := e.Credentials.Address(); ok && !slices.Contains(sortedValues(j.addresses), address) {
+	} else if address, ok := e.Credentials.Address(); ok && !hasAddress(j.addresses, address) {
 		r.add("address-unknown", deposit.Warn, "it pays to %v, which trust.yaml does not name", address)
 	}
 	r.facts.Credentials = e.Credentials
 	r.facts.Deposits = []record.Deposit{{Amount: e.Amount, Signature: e.Signature, MessageRoot: e.MessageRoot, DataRoot: e.DataRoot}}
 	return nil
-}
-
-func sortedValues(m map[string]eth.Address) (out []eth.Address) {
-	for _, name := range sortedNames(m) {
-		out = append(out, m[name])
-	}
-	return out
 }
 
 // look opens a row, keeps of its mnemonic what tells it from others, and

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -159,8 +158,7 @@ func (a *app) sampleRows(ctx context.Context, h *home, f sampleFlags) (rows []sa
 func (a *app) sampleAccount(ctx context.Context, h *home, f sampleFlags, of arn.ARN) (*ops.Account, error) {
 	switch {
 	case f.profile != "":
-		return ops.Open(ctx, ops.PlaceOf(of), ops.Options{Profile: f.profile, MFA: a.askMFA,
-			Warn: func(format string, args ...any) { a.say("warning: "+format, args...) }})
+		return ops.Open(ctx, ops.PlaceOf(of), a.sessionOptions(f.profile))
 	case h.cloud != nil:
 		return h.cloud, nil
 	}
@@ -364,7 +362,7 @@ func (t *sampleImport) group(ctx context.Context, rows []*sampleRow) error {
 }
 
 func contradicts(a, b record.Imported) bool {
-	return a.Path != b.Path || a.Mnemonic != b.Mnemonic || a.Credentials != b.Credentials || !reflect.DeepEqual(a.Deposits, b.Deposits)
+	return a.Path != b.Path || a.Mnemonic != b.Mnemonic || a.Credentials != b.Credentials || !slices.Equal(a.Deposits, b.Deposits)
 }
 
 // take seals and records a row's mnemonic and key, or says what a run would.

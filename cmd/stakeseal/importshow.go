@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stakeseal/stakeseal/birth"
+	"github.com/stakeseal/stakeseal/deposit"
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/record"
 )
@@ -36,7 +38,7 @@ func (a *app) showImported(ctx context.Context, h *home, c chosen) error {
 			Verdict     string         `json:"certificate_verdict"`
 			Record      string         `json:"record_verdict"`
 			Events      []record.Event `json:"events"`
-		}{toJSON(c).(importedJSON), i.Sealing, nil, "none: it was " + foreignWords, verdict, history})
+		}{c.importedJSON(), i.Sealing, nil, "none: it was " + foreignWords, verdict, history})
 	} else {
 		err = a.tableImported(h, c, i, verdict, history)
 	}
@@ -50,12 +52,7 @@ func (a *app) showImported(ctx context.Context, h *home, c chosen) error {
 }
 
 func (a *app) tableImported(h *home, c chosen, i record.Import, verdict string, history []record.Event) error {
-	known := func(s string) string {
-		if s == "" {
-			return "not known"
-		}
-		return s
-	}
+	known := func(s string) string { return cmp.Or(s, "not known") }
 	n := h.generator.Network
 	t := newTable(a.out)
 	t.row("pubkey", c.Pubkey.String())
@@ -75,7 +72,7 @@ func (a *app) tableImported(h *home, c chosen, i record.Import, verdict string, 
 	t.row("withdrawals to", withdrawals)
 	t.row("credentials", credentials)
 	for k, d := range i.Deposits {
-		t.row(fmt.Sprintf("deposit %d", k+1), fmt.Sprintf("%s %s, data root %v", d.Amount.Ether(n), n.Unit(), d.DataRoot))
+		t.row(fmt.Sprintf("deposit %d", k+1), fmt.Sprintf("%s, data root %v", deposit.Coins(n, d.Amount), d.DataRoot))
 	}
 	t.row("mnemonic", known(i.Mnemonic))
 	for _, r := range i.Sealing.Recipients {
@@ -88,11 +85,7 @@ func (a *app) tableImported(h *home, c chosen, i record.Import, verdict string, 
 	}
 	t.row("certificate", "none")
 	t.row("record", verdict)
-	signer := c.Signer
-	if signer == "" {
-		signer = "-"
-	}
-	t.row("signer", signer)
+	t.row("signer", orDash(c.Signer))
 	for _, e := range history {
 		t.row("event", fmt.Sprintf("%s  %s by %s  %s", e.Time.Format(time.RFC3339), e.Kind, e.Actor, sortedPairs(e.Detail)))
 	}

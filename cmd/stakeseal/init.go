@@ -95,7 +95,7 @@ type party struct {
 	made          string // path of the identity, "" when the recipient was given
 }
 
-func (a *app) initHome(p initPlan) (err error) {
+func (a *app) initHome(p initPlan) error {
 	network, err := a.needNetwork()
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (a *app) initHome(p initPlan) (err error) {
 	if err != nil {
 		return err
 	}
-	return a.reportHome(network, dir, addresses, parties, key)
+	return a.reportHome(network, dir, addresses, parties, key, "stakeseal generate"+a.homeFlagFor(network.Name, dir)+" --count 1")
 }
 
 // placeHome has a home written beside its place and moves it there whole, so
@@ -152,7 +152,7 @@ func placeHome(dir string, write func(building string) (undo func() error, err e
 			removeFolders() // those that are empty
 		}
 	}()
-	building, err := os.MkdirTemp(filepath.Dir(dir), ".stakeseal-new-")
+	building, err := os.MkdirTemp(filepath.Dir(dir), newPrefix)
 	if err != nil {
 		return fmt.Errorf("couldn't make the home: %w", err)
 	}
@@ -356,24 +356,21 @@ func makeIdentities(missing []party) (_ []party, undo func() error, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("couldn't make the folder of the identities: %w", err)
 	}
+	made := 0
+	undo = func() error {
+		err := removeIdentities(missing[:made])
+		removeFolders()
+		return err
+	}
 	for i := range missing {
-		undo = func() error {
-			err := removeIdentities(missing[:i])
-			removeFolders()
-			return err
-		}
 		recipient, file := identity.New(identity.PostQuantum)
 		err := identity.WriteNew(missing[i].made, file, nil)
 		file.Wipe()
 		if err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("couldn't make the identity of %s: %w", missing[i].name, err), undo())
 		}
+		made++
 		missing[i].file = fmt.Appendf(nil, "# %s, %s\n%s\n", missing[i].name, missing[i].purpose, recipient)
-	}
-	undo = func() error {
-		err := removeIdentities(missing)
-		removeFolders()
-		return err
 	}
 	return missing, undo, nil
 }

@@ -36,17 +36,17 @@ const (
 	kmsRecovery = "kms-recovery"
 )
 
-// check refuses flags that do not go together, before anything is asked of AWS.
+// checkCloud refuses flags that do not go together, before anything is asked of AWS.
 func (p initPlan) checkCloud() error {
 	c := p.cloud
 	if !c.aws {
-		for flag, value := range map[string]string{"region": c.region, "stack": c.stack, "function-stack": c.function, "certifying-key": c.certifying} {
-			if value != "" {
-				return usage("add --aws", "--%s goes with --aws", flag)
+		for _, f := range []struct {
+			name  string
+			given bool
+		}{{"stack", c.stack != ""}, {"region", c.region != ""}, {"function-stack", c.function != ""}, {"certifying-key", c.certifying != ""}, {"no-kms-recovery", c.noKMSRecovery}} {
+			if f.given {
+				return usage("add --aws", "--%s goes with --aws", f.name)
 			}
-		}
-		if c.noKMSRecovery {
-			return usage("add --aws", "--no-kms-recovery goes with --aws")
 		}
 		return nil
 	}
@@ -70,7 +70,7 @@ func (p initPlan) checkCloud() error {
 
 // initCloud makes a home for an installation on AWS, from what its stacks say
 // of themselves and from the certifying key that its administrator read.
-func (a *app) initCloud(ctx context.Context, p initPlan) (err error) {
+func (a *app) initCloud(ctx context.Context, p initPlan) error {
 	network, err := a.needNetwork()
 	if err != nil {
 		return err
@@ -280,5 +280,5 @@ func (a *app) reportCloudHome(n eth.Network, dir string, addresses map[string]et
 	if !at.released {
 		next = "stakeseal release build" + a.homeFlagFor(n.Name, dir) + ": these settings go into the package"
 	}
-	return a.printHome(n, dir, addresses, parties, key, next)
+	return a.reportHome(n, dir, addresses, parties, key, next)
 }

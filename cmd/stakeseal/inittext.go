@@ -40,11 +40,7 @@ beacon: []              # your beacon nodes, http://127.0.0.1:5052
 }
 
 // reportHome tells what was made and what to do with it.
-func (a *app) reportHome(n eth.Network, dir string, addresses map[string]eth.Address, parties []party, key certificate.PublicKey) error {
-	return a.printHome(n, dir, addresses, parties, key, "stakeseal generate"+a.homeFlagFor(n.Name, dir)+" --count 1")
-}
-
-func (a *app) printHome(n eth.Network, dir string, addresses map[string]eth.Address, parties []party, key certificate.PublicKey, next string) error {
+func (a *app) reportHome(n eth.Network, dir string, addresses map[string]eth.Address, parties []party, key certificate.PublicKey, next string) error {
 	type recipient struct {
 		Name     string `json:"name"`
 		Purpose  string `json:"purpose"`

@@ -112,7 +112,7 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 		return err
 	}
 	defer h.close()
-	root, err := f.genesisRoot(h.generator.Network)
+	root, err := genesisRoot(h.generator.Network, f.root)
 	if err != nil {
 		return err
 	}
@@ -190,12 +190,13 @@ func (a *app) deliver(ctx context.Context, h *home, f handoverFlags, list []*han
 	return nil
 }
 
-// genesisRoot is the genesis validators root of the slashing-protection file:
-// a file with another one is refused by whoever imports it.
-func (f handoverFlags) genesisRoot(n eth.Network) (root eth.Root, err error) {
+// genesisRoot is a network's genesis validators root, which given says where it
+// is not known here. In a slashing-protection file another one is refused by
+// whoever imports it; under another one no signature is good.
+func genesisRoot(n eth.Network, given string) (root eth.Root, err error) {
 	switch {
-	case f.root != "":
-		if err := root.UnmarshalText([]byte(f.root)); err != nil {
+	case given != "":
+		if err := root.UnmarshalText([]byte(given)); err != nil {
 			return root, usage("", "--genesis-validators-root: %w", err)
 		}
 		if n.HasGenesisValidatorsRoot && root != n.GenesisValidatorsRoot {

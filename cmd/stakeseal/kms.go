@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -31,12 +32,22 @@ func kmsLines(word string) (keys []string, ok bool, err error) {
 		_, err := arn.Key(rest)
 		return []string{rest}, true, err
 	}
-	data, err := readBounded(word, 1<<20)
-	if err != nil {
-		return nil, false, nil // whoever reads identities says what is wrong
+	// Any other file is a secret, and a pipe would be empty for its reader:
+	// whoever reads identities says what is wrong.
+	if info, err := os.Stat(word); err != nil || !info.Mode().IsRegular() {
+		return nil, false, nil
 	}
-	defer clear(data)
-	for line := range bytes.SplitSeq(data, []byte("\n")) {
+	f, err := os.Open(word)
+	if err != nil {
+		return nil, false, nil
+	}
+	defer f.Close()
+	data, err := readWhole(f, "identity file", 1<<20)
+	if err != nil {
+		return nil, false, nil
+	}
+	defer data.Wipe()
+	for line := range bytes.SplitSeq(data.Expose(), []byte("\n")) {
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 || line[0] == '#' {
 			continue

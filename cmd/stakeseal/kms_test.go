@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,6 +68,13 @@ func TestKMSLines(t *testing.T) {
 	}
 	if _, ok, err := kmsLines(filepath.Join(t.TempDir(), "none")); ok || err != nil {
 		t.Errorf("no file: %v, %v", ok, err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe") // that nobody writes to: whoever opens it waits
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := kmsLines(pipe); ok || err != nil {
+		t.Errorf("a pipe: %v, %v", ok, err)
 	}
 }
 

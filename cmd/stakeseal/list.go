@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stakeseal/stakeseal/deposit"
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/record"
 )
@@ -47,19 +48,27 @@ type importedHow struct {
 }
 
 func toJSON(c chosen) any {
-	var signer *string
-	if c.Signer != "" {
-		signer = &c.Signer
+	if c.Imported != nil {
+		return c.importedJSON()
 	}
-	if c.Imported == nil {
-		return validatorJSON{"stakeseal/validator/v1", c.Validator, signer, c.Labels}
-	}
-	return c.importedJSON(signer)
+	return c.bornJSON()
 }
 
-func (c chosen) importedJSON(signer *string) importedJSON {
+// assignedTo is nil where nobody is.
+func (c chosen) assignedTo() *string {
+	if c.Signer == "" {
+		return nil
+	}
+	return &c.Signer
+}
+
+func (c chosen) bornJSON() validatorJSON {
+	return validatorJSON{"stakeseal/validator/v1", c.Validator, c.assignedTo(), c.Labels}
+}
+
+func (c chosen) importedJSON() importedJSON {
 	i := c.Imported
-	v := importedJSON{"stakeseal/validator/v1", c.Order, c.Index, i.Pubkey, i.Path, nil, i.Network, nil, i.Deposits, i.Created, signer, c.Labels,
+	v := importedJSON{"stakeseal/validator/v1", c.Order, c.Index, i.Pubkey, i.Path, nil, i.Network, nil, i.Deposits, i.Created, c.assignedTo(), c.Labels,
 		importedHow{i.Source, i.Importer, foreignWords}}
 	if i.Mnemonic != "" {
 		v.Mnemonic = &i.Mnemonic
@@ -195,16 +204,12 @@ func (a *app) list(cmd *cobra.Command, h *home, s *selection) error {
 			}
 			continue
 		}
-		signer := c.Signer
-		if signer == "" {
-			signer = "-"
-		}
 		made := c.Created.Format(time.RFC3339)
 		if c.Imported != nil {
 			imported++
 			made = "imported " + made
 		}
-		if _, err := fmt.Fprintf(out, "%-20s %6d  %-98s %-16s %s\n", c.Order, c.Index, c.Pubkey, signer, made); err != nil {
+		if _, err := fmt.Fprintf(out, "%-20s %6d  %-98s %-16s %s\n", c.Order, c.Index, c.Pubkey, orDash(c.Signer), made); err != nil {
 			return unprinted(err)
 		}
 	}
@@ -289,7 +294,7 @@ func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 			Certificate jsonRaw        `json:"certificate"`
 			Verdict     string         `json:"certificate_verdict"`
 			Events      []record.Event `json:"events"`
-		}{toJSON(c).(validatorJSON), b.Sealing, b.Certificate, verdict, history})
+		}{c.bornJSON(), b.Sealing, b.Certificate, verdict, history})
 		if err != nil {
 			return err
 		}
@@ -305,7 +310,7 @@ func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 		t.row("withdrawals to", fmt.Sprintf("%v (%s)", address, name))
 		t.row("credentials", c.Credentials.String())
 		for i, d := range c.Deposits {
-			t.row(fmt.Sprintf("deposit %d", i+1), fmt.Sprintf("%s %s, data root %v", d.Amount.Ether(h.generator.Network), h.generator.Network.Unit(), d.DataRoot))
+			t.row(fmt.Sprintf("deposit %d", i+1), fmt.Sprintf("%s, data root %v", deposit.Coins(h.generator.Network, d.Amount), d.DataRoot))
 		}
 		t.row("mnemonic", c.Mnemonic)
 		for _, r := range b.Sealing.Recipients {
@@ -323,11 +328,7 @@ func (a *app) show(cmd *cobra.Command, h *home, word string) error {
 				t.row("  AWS request", b.SignRequest)
 			}
 		}
-		signer := c.Signer
-		if signer == "" {
-			signer = "-"
-		}
-		t.row("signer", signer)
+		t.row("signer", orDash(c.Signer))
 		if len(c.Labels) > 0 {
 			t.row("labels", sortedPairs(c.Labels))
 		}

@@ -49,7 +49,7 @@ func (a *app) rebuild(ctx context.Context) (err error) {
 	if err := mustNotExist(path, "if it is damaged, move it away and keep it; if it is not, nothing needs to be rebuilt"); err != nil {
 		return err
 	}
-	building, err := os.MkdirTemp(filepath.Dir(path), ".stakeseal-new-")
+	building, err := os.MkdirTemp(filepath.Dir(path), newPrefix)
 	if err != nil {
 		return fmt.Errorf("couldn't rebuild the store: %w", err)
 	}
@@ -93,9 +93,6 @@ func (a *app) rebuild(ctx context.Context) (err error) {
 	a.say("%d orders with %d validators are back, every certificate verified", orders, births)
 	if imported > 0 {
 		a.say("%d imported keys are back; they have no certificate", imported)
-	}
-	if imported > 0 {
-		a.say("and %d imported keys, as the archive has them: they have no certificates", imported)
 	}
 	a.say("assignments and notes are not: assign the validators again, and look at the chain before any deposit is exported again")
 	return nil

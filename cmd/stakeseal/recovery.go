@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -162,15 +161,6 @@ func (a *app) drillAll(ctx context.Context, f drillFlags, keys []key, h *home, o
 	}
 	code, hint := verdict(worst)
 	return fail(code, hint, "%d of %d orders did not pass", len(failed), len(orders))
-}
-
-// verdict is the exit code and hint that an error will end the command with.
-func verdict(err error) (int, string) {
-	var f *failure
-	if errors.As(err, &f) {
-		return f.code, f.hint
-	}
-	return classify(err)
 }
 
 // drillRefused tells a drill that was held and did not pass from one that

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,15 +46,7 @@ says whose key is whose: developers, release_managers, release_threshold.
 
 // releaseError gives this room's errors their exit codes and hints.
 func releaseError(err error) error {
-	var f *failure
-	if err == nil || errors.As(err, &f) {
-		return err
-	}
-	for _, known := range []struct {
-		is   error
-		code int
-		hint string
-	}{
+	return explainedBy([]meant{
 		{release.ErrRole, exitDenied, "each step needs the key of the person whose step it is; the trust file says whose key is whose"},
 		{release.ErrNotReviewed, exitDenied, "a release manager reviews it first: stakeseal release review, then approve"},
 		{release.ErrNotSigned, exitDenied, "as many release managers as the trust file demands sign it: stakeseal release sign"},
@@ -68,12 +60,7 @@ func releaseError(err error) error {
 		{release.ErrSource, exitUsage, "--source names a git repository that has the commit"},
 		{release.ErrBuild, exitInternal, "see what go or the compiler says"},
 		{record.ErrNotFound, exitUsage, "is the digest right, and the depot? it is what stakeseal release submit printed"},
-	} {
-		if errors.Is(err, known.is) {
-			return fail(known.code, known.hint, "%w", err)
-		}
-	}
-	return err
+	}, err)
 }
 
 // repository is the git repository that --source names.
@@ -126,12 +113,44 @@ func (s *steps) openDepot(ctx context.Context, a *app, trust *certificate.Trust,
 	return d, nil
 }
 
+// open reads by whose trust file a step is judged, and opens the depot that an
+// earlier step filled.
+func (s *steps) open(ctx context.Context, a *app) (*certificate.Trust, release.Depot, error) {
+	trust, err := a.trustOrHome(s.trust)
+	if err != nil {
+		return nil, release.Depot{}, err
+	}
+	depot, err := s.openDepot(ctx, a, trust, false)
+	return trust, depot, err
+}
+
 // openKey opens the key file that --key names.
-func (s *steps) openKey() (*keyfile.Signer, error) {
-	if s.key == "" {
+func openKey(path string) (*keyfile.Signer, error) {
+	if path == "" {
 		return nil, usage("stakeseal release key --out FILE makes one", "--key is missing")
 	}
-	return keyfile.Open(s.key)
+	return keyfile.Open(path)
+}
+
+// flagTime reads the time that a flag gives.
+func flagTime(flag, text string) (time.Time, error) {
+	t, err := time.Parse("2006-01-02T15:04:05Z", text)
+	if err != nil {
+		return t, usage("write 2026-01-31T00:00:00Z", "%s is %q", flag, text)
+	}
+	return t, nil
+}
+
+// maxPackage bounds a package's file in bytes.
+const maxPackage = 64 << 20
+
+// openPackage reads a package's file.
+func openPackage(path string) (*release.Package, error) {
+	data, err := readBounded(path, maxPackage)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't read the package: %w", err)
+	}
+	return release.Open(data)
 }
 
 // packageDigest reads a package's name: its digest, or the file itself.
@@ -140,7 +159,7 @@ func packageDigest(text string) (certificate.Hash, error) {
 	if digest.UnmarshalText([]byte(text)) == nil {
 		return digest, nil
 	}
-	if data, err := readBounded(text, 64<<20); err == nil {
+	if data, err := readBounded(text, maxPackage); err == nil {
 		return release.Digest(data), nil
 	}
 	return digest, usage("64 hex digits, as release build and release submit print them, or the package's file", "%q is no package digest", text)
@@ -211,11 +230,7 @@ func (a *app) releaseSubmitVerb() *cobra.Command {
 }
 
 func (a *app) releaseSubmit(ctx context.Context, s steps, path, description string) error {
-	data, err := readBounded(path, 64<<20)
-	if err != nil {
-		return fmt.Errorf("couldn't read the package: %w", err)
-	}
-	p, err := release.Open(data)
+	p, err := openPackage(path)
 	if err != nil {
 		return err
 	}
@@ -226,7 +241,7 @@ func (a *app) releaseSubmit(ctx context.Context, s steps, path, description stri
 	if err != nil {
 		return err
 	}
-	signer, err := s.openKey()
+	signer, err := openKey(s.key)
 	if err != nil {
 		return err
 	}

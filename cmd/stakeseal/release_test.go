@@ -174,8 +174,10 @@ func TestReleases(t *testing.T) {
 	write(program, whole[:len(whole)-1]+"x")
 	run(3, "somebody changed it", "generate", "--count", "1", "--yes")
 	run(3, "somebody changed it", "release", "verify")
+	run(3, "somebody changed it", "doctor", "--quick")
 	write(program, whole)
 	run(0, "is what was reviewed", "release", "verify")
+	run(0, "of the release in force", "doctor", "--quick")
 
 	// Revoked: at once, and for everything it made.
 	run(6, "a developer", "release", "revoke", first, "--key", "dora.key", "--reason", "x", "--yes")

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,10 +14,6 @@ import (
 	"github.com/stakeseal/stakeseal/internal/config"
 	"github.com/stakeseal/stakeseal/release"
 )
-
-var jsonCompact = json.Compact
-
-func isNoRelease(err error) bool { return errors.Is(err, release.ErrNoRelease) }
 
 func (a *app) releaseDeployVerb() *cobra.Command {
 	var s steps
@@ -91,9 +85,9 @@ func (a *app) releaseDeploy(ctx context.Context, s steps, name string, leave boo
 		if trust, err = loadTrust(filepath.Join(dir, trustFile)); err != nil {
 			return err
 		}
-	}
-	if to, err = a.releaseTarget(ctx, dir, trust); err != nil {
-		return err
+		if to, err = a.releaseTarget(ctx, dir, trust); err != nil {
+			return err
+		}
 	}
 	if err := to.Install(ctx, signed, a.now()); err != nil {
 		return err
@@ -193,7 +187,15 @@ func (a *app) releaseRevoke(ctx context.Context, s steps, name, reason string) e
 	if err != nil {
 		return err
 	}
-	signer, err := s.openKey()
+	function, err := releaseFunction(dir)
+	if err != nil {
+		return err
+	}
+	local := function == (arn.ARN{})
+	if !local && s.depot == "" {
+		return usage("the bucket of packages: release verify and rollback read revocations there", "--depot is missing")
+	}
+	signer, err := openKey(s.key)
 	if err != nil {
 		return err
 	}
@@ -213,15 +215,9 @@ func (a *app) releaseRevoke(ctx context.Context, s steps, name, reason string) e
 	if err := a.confirm(fmt.Sprintf("Revoke package %s, and everything it ever made?", digest)); err != nil {
 		return err
 	}
-	function, err := releaseFunction(dir)
-	if err != nil {
-		return err
-	}
 	var places []release.Store
-	if function == (arn.ARN{}) {
+	if local {
 		places = append(places, home)
-	} else if s.depot == "" {
-		return usage("the bucket of packages: release verify and rollback read revocations there", "--depot is missing")
 	}
 	if s.depot != "" {
 		places = append(places, depot.Reviews)
@@ -286,11 +282,11 @@ Exit codes: 0 it is, 3 it is not, 2 no release is in force.`,
 // reportRelease prints a release in force that was verified.
 func (a *app) reportRelease(dir string, in *release.Installed) error {
 	p := in.Package()
-	var approvers, signers []string
+	var approvers []string
 	for _, r := range in.Reviewed.Approvals {
 		approvers = append(approvers, r.By.Name)
 	}
-	signers = append(signers, in.SignedBy()...)
+	signers := in.SignedBy()
 	if a.json {
 		return a.object(struct {
 			Schema     string           `json:"schema"`

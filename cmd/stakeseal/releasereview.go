@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -56,11 +57,7 @@ func (a *app) releaseReview(ctx context.Context, f releaseReviewFlags, name stri
 	if err != nil {
 		return err
 	}
-	trust, err := a.trustOrHome(f.trust)
-	if err != nil {
-		return err
-	}
-	depot, err := f.openDepot(ctx, a, trust, false)
+	trust, depot, err := f.open(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -114,7 +111,7 @@ func (a *app) releaseReview(ctx context.Context, f releaseReviewFlags, name stri
 // compactJSON is a report as one line.
 func compactJSON(data []byte) []byte {
 	var out bytes.Buffer
-	if err := jsonCompact(&out, data); err != nil {
+	if err := json.Compact(&out, data); err != nil {
 		return data
 	}
 	out.WriteByte('\n')
@@ -136,7 +133,7 @@ func (a *app) releaseBase(ctx context.Context, f releaseReviewFlags, depot relea
 			return nil, "", err
 		}
 		in, err := target.InForce(ctx, a.now())
-		if isNoRelease(err) {
+		if errors.Is(err, release.ErrNoRelease) {
 			a.say("note: no release is in force in %s: all of the package is new", dir)
 			return nil, "", nil
 		}
@@ -198,11 +195,7 @@ func (a *app) releaseDecide(ctx context.Context, s steps, name, reportFile, comm
 	if err != nil {
 		return err
 	}
-	trust, err := a.trustOrHome(s.trust)
-	if err != nil {
-		return err
-	}
-	depot, err := s.openDepot(ctx, a, trust, false)
+	trust, depot, err := s.open(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -210,7 +203,7 @@ func (a *app) releaseDecide(ctx context.Context, s steps, name, reportFile, comm
 	if err != nil {
 		return err
 	}
-	signer, err := s.openKey()
+	signer, err := openKey(s.key)
 	if err != nil {
 		return err
 	}
@@ -278,15 +271,11 @@ func (a *app) releaseSign(ctx context.Context, s steps, digestText, name, from, 
 		if t.text == "" {
 			continue
 		}
-		if *t.into, err = time.Parse("2006-01-02T15:04:05Z", t.text); err != nil {
-			return usage("write 2026-01-31T00:00:00Z", "%s is %q", t.flag, t.text)
+		if *t.into, err = flagTime(t.flag, t.text); err != nil {
+			return err
 		}
 	}
-	trust, err := a.trustOrHome(s.trust)
-	if err != nil {
-		return err
-	}
-	depot, err := s.openDepot(ctx, a, trust, false)
+	trust, depot, err := s.open(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -294,7 +283,7 @@ func (a *app) releaseSign(ctx context.Context, s steps, digestText, name, from, 
 	if err != nil {
 		return err
 	}
-	signer, err := s.openKey()
+	signer, err := openKey(s.key)
 	if err != nil {
 		return err
 	}
@@ -383,11 +372,7 @@ that the program is that source.
 Exit code 0: the same; 3: not the same, or not to be built here.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := readBounded(args[0], 64<<20)
-			if err != nil {
-				return fmt.Errorf("couldn't read the package: %w", err)
-			}
-			p, err := release.Open(data)
+			p, err := openPackage(args[0])
 			if err != nil {
 				return err
 			}

@@ -42,7 +42,13 @@ func (a *app) readAll(path, what string) (*secret.Bytes, error) {
 		}
 		in = f
 	}
-	all := secret.New(maxSecretFile + 1)
+	return readWhole(in, what, maxSecretFile)
+}
+
+// readWhole reads at most max bytes into one buffer: one that grew would leave
+// pieces of the secret behind.
+func readWhole(in io.Reader, what string, max int) (*secret.Bytes, error) {
+	all := secret.New(max + 1)
 	defer all.Wipe()
 	n := 0
 	for n < all.Len() {
@@ -55,10 +61,25 @@ func (a *app) readAll(path, what string) (*secret.Bytes, error) {
 			return nil, fmt.Errorf("couldn't read the %s: %w", what, err)
 		}
 	}
-	if n > maxSecretFile {
-		return nil, usage("", "the %s has more than %d bytes", what, maxSecretFile)
+	if n > max {
+		return nil, usage("", "the %s has more than %d bytes", what, max)
 	}
 	return secret.Copy(all.Expose()[:n]), nil
+}
+
+// readToken reads a file of one word, which opens a signer.
+func readToken(path string) (*secret.Bytes, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	all, err := readWhole(f, "token", maxSecretFile)
+	if err != nil {
+		return nil, err
+	}
+	defer all.Wipe()
+	return secret.Copy(bytes.TrimSpace(all.Expose())), nil
 }
 
 // readLine reads a secret of one line: the file without the newline at its

@@ -88,7 +88,7 @@ func (a *app) signerInit(ctx context.Context, name, rootText string, lost bool, 
 		return err
 	}
 	defer h.close()
-	root, err := handoverFlags{root: rootText}.genesisRoot(h.generator.Network)
+	root, err := genesisRoot(h.generator.Network, rootText)
 	if err != nil {
 		return err
 	}
@@ -276,9 +276,9 @@ func (h *home) slotsPerEpoch() uint64 {
 // sayFloor says which duties it costs that nothing is known of what was
 // signed.
 func (a *app) sayFloor(h *home, epoch uint64, keys int) {
-	per := h.slotsPerEpoch()
+	floor := slashing.Floor(eth.Pubkey{}, epoch, h.slotsPerEpoch())
 	a.say("%d keys sign no attestation before epoch %d (%d epochs from now), and no block before slot %d; sync committee duties go on",
-		keys, epoch+2, 2, (epoch+2)*per)
+		keys, floor.Target+1, floor.Target+1-epoch, floor.Slot+1)
 }
 
 // terms are what a lease of this home is taken with.
@@ -288,15 +288,7 @@ func (h *home) terms(a *app, leases record.Leases, name, ledger string, watermar
 
 // signerFailure gives errors of a signer's their exit code and hint.
 func signerFailure(name string, err error) error {
-	var f *failure
-	if err == nil || errors.As(err, &f) {
-		return err
-	}
-	for _, known := range []struct {
-		is   error
-		code int
-		hint string
-	}{
+	err = explainedBy([]meant{
 		{signer.ErrNotInitialised, exitUsage, "stakeseal signer init " + name + " does, once"},
 		{signer.ErrLedger, exitRefused, "put the ledger back that was used last; if it is gone for good: stakeseal signer init --lost-ledger " + name},
 		{signer.ErrHeld, exitConflict, "one process signs under a name: stop the other, or give this one a name of its own"},
@@ -305,12 +297,9 @@ func signerFailure(name string, err error) error {
 		{sqlite.ErrBusy, exitConflict, "it is running already: one process signs under a name"},
 		{slashing.ErrInterchange, exitUsage, "the EIP-3076 file of the same network, whole"},
 		{config.ErrSettings, exitUsage, "docs/signer.md shows how it should look"},
-	} {
-		if errors.Is(err, known.is) {
-			return fail(known.code, known.hint, "%w", err)
-		}
-	}
-	if errors.Is(err, fs.ErrNotExist) && strings.Contains(err.Error(), signersFolder) {
+	}, err)
+	var f *failure
+	if !errors.As(err, &f) && errors.Is(err, fs.ErrNotExist) && strings.Contains(err.Error(), signersFolder) {
 		return fail(exitUsage, "stakeseal signer init "+name+" makes it, once; one that is lost for good is replaced with --lost-ledger", "%w", err)
 	}
 	return err

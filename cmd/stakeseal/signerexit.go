@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -97,7 +96,7 @@ func (a *app) exitSign(ctx context.Context, f exitFlags, args []string) error {
 	}
 	defer h.close()
 	network := h.generator.Network
-	if network.GenesisValidatorsRoot, err = (handoverFlags{root: f.root}).genesisRoot(network); err != nil {
+	if network.GenesisValidatorsRoot, err = genesisRoot(network, f.root); err != nil {
 		return err
 	}
 	network.HasGenesisValidatorsRoot = true
@@ -206,12 +205,7 @@ func (a *app) exitOne(ctx context.Context, h *home, network eth.Network, ask *si
 		return err
 	}
 	path := filepath.Join(f.out, "exit-"+message.Index+"-"+v.Pubkey.Hex()[:12]+".json")
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(append(data, '\n'))
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+	if err := writeNew(path, append(data, '\n'), 0o600); err != nil {
 		return err
 	}
 	if !a.json {
@@ -260,11 +254,9 @@ func newSignerClient(f exitFlags) (*signerClient, error) {
 	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, usage("use https://", "a token would go to %s in the clear", u.Host)
 	}
-	data, err := readBounded(f.token, 4096)
-	if err != nil {
+	if c.token, err = readToken(f.token); err != nil {
 		return nil, err
 	}
-	c.token = secret.Take(bytes.TrimSpace(data))
 	return c, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -394,13 +395,12 @@ func (l *loader) former(ctx context.Context, a record.Assignment, name string) (
 	if err := l.home.releaseStopped(ctx, l.app, lease); errors.Is(err, sqlite.ErrBusy) {
 		return slashing.Mark{}, fmt.Errorf("%w: %s runs", errNotReleased, name) // it will: it looks at its assignments
 	} else if err == nil {
-		for e, err := range l.home.records.Events(ctx, record.EventQuery{Pubkey: a.Pubkey, Kind: eventReleased}) {
-			if err != nil {
-				return slashing.Mark{}, err
-			}
-			if e.Detail["assignment"] == fmt.Sprint(a.Epoch-1) {
-				return released(e)
-			}
+		note, found, err := l.home.releaseNote(ctx, a.Pubkey, a.Epoch-1)
+		if err != nil {
+			return slashing.Mark{}, err
+		}
+		if found {
+			return released(note)
 		}
 	}
 	seen, ok := l.watching[name]
@@ -469,7 +469,7 @@ func (l *loader) floor(ctx context.Context, a record.Assignment, why string) (sl
 func (h *home) stamp() string {
 	text := ""
 	for _, end := range []string{"", "-wal"} {
-		info, err := statFile(h.path(h.generator.Store.Rest) + end)
+		info, err := os.Stat(h.path(h.generator.Store.Rest) + end)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/internal/sqlite"
 	"github.com/stakeseal/stakeseal/record"
 )
@@ -149,7 +150,7 @@ func (a *app) awaitRelease(ctx context.Context, h *home, leases record.Leases, f
 		}
 		left := 0
 		for _, c := range list {
-			noted, err2 := h.wasReleased(ctx, c)
+			_, noted, err2 := h.releaseNote(ctx, c.Pubkey, c.epoch)
 			if err2 != nil {
 				return err2
 			}
@@ -173,14 +174,16 @@ func (a *app) awaitRelease(ctx context.Context, h *home, leases record.Leases, f
 	}
 }
 
-func (h *home) wasReleased(ctx context.Context, c assigned) (bool, error) {
-	for e, err := range h.records.Events(ctx, record.EventQuery{Pubkey: c.Pubkey, Kind: eventReleased}) {
+// releaseNote is what a signer noted when it let go of a key that it had by an
+// assignment; false: it has not.
+func (h *home) releaseNote(ctx context.Context, pubkey eth.Pubkey, assignment uint64) (record.Event, bool, error) {
+	for e, err := range h.records.Events(ctx, record.EventQuery{Pubkey: pubkey, Kind: eventReleased}) {
 		if err != nil {
-			return false, err
+			return e, false, err
 		}
-		if e.Detail["assignment"] == fmt.Sprint(c.epoch) {
-			return true, nil
+		if e.Detail["assignment"] == fmt.Sprint(assignment) {
+			return e, true, nil
 		}
 	}
-	return false, nil
+	return record.Event{}, false, nil
 }

@@ -5,11 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,8 +18,6 @@ import (
 	"github.com/stakeseal/stakeseal/signer"
 	"github.com/stakeseal/stakeseal/slashing"
 )
-
-func statFile(path string) (fs.FileInfo, error) { return os.Stat(path) }
 
 type serveFlags struct {
 	identity identityFlags
@@ -177,7 +173,7 @@ func (h *home) afterAbsence(ctx context.Context, a *app, ledger *sqlite.Ledger, 
 		return nil
 	}
 	log.Warn("no duties until nothing that may have been signed meanwhile can conflict: this home may be a restored copy (if it is not: --not-restored)",
-		"away", away.Round(time.Second).String(), "keys", len(floors), "first attestation in epoch", epoch+2, "first block in slot", (epoch+2)*h.slotsPerEpoch())
+		"away", away.Round(time.Second).String(), "keys", len(floors), "first attestation in epoch", floors[0].Target+1, "first block in slot", floors[0].Slot+1)
 	return ledger.Add(ctx, held, floors)
 }
 
@@ -232,7 +228,7 @@ func (a *app) signerRun(ctx context.Context, l *loader, lease *signer.Lease, ser
 			cancel(err)
 		}
 	}()
-	listener.serve(func(err error) { cancel(err) })
+	listener.serve(cancel)
 	l.follow(ctx, stamp)
 	listener.close()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
@@ -313,8 +309,9 @@ func (c *listeners) open(ctx context.Context, settings *signerSettings, encrypti
 	if settings.Metrics == "none" {
 		return nil
 	}
-	var metrics http.Handler = http.NewServeMux()
-	metrics.(*http.ServeMux).Handle("GET /metrics", service.Signer.Metrics.Handler())
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", service.Signer.Metrics.Handler())
+	var metrics http.Handler = mux
 	if host, _, err := net.SplitHostPort(settings.Metrics); err != nil || net.ParseIP(host) == nil || !net.ParseIP(host).IsLoopback() {
 		if err := service.Clients.Exposed(settings.Metrics, encryption != nil); err != nil {
 			return err

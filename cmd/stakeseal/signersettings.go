@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -17,7 +16,6 @@ import (
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/eth/duty"
 	"github.com/stakeseal/stakeseal/internal/config"
-	"github.com/stakeseal/stakeseal/secret"
 	"github.com/stakeseal/stakeseal/signer"
 )
 
@@ -187,7 +185,7 @@ func (e clientEntry) client() (*signer.Client, error) {
 	return c, nil
 }
 
-// addToken reads a file of one word.
+// addToken takes a client's token from its file, which nobody else may read.
 func addToken(list *signer.Clients, path string, c *signer.Client) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -196,12 +194,12 @@ func addToken(list *signer.Clients, path string, c *signer.Client) error {
 	if info.Mode().Perm()&0o077 != 0 {
 		return fmt.Errorf("token %s: others may read it: chmod 600", path)
 	}
-	data, err := readBounded(path, 4096)
+	token, err := readToken(path)
 	if err != nil {
 		return err
 	}
-	defer secret.Wipe(data)
-	return list.Token(bytes.TrimSpace(data), c)
+	defer token.Wipe()
+	return list.Token(token.Expose(), c)
 }
 
 func readCertificate(path string) (*x509.Certificate, error) {

@@ -181,12 +181,7 @@ func (a *app) signerExport(ctx context.Context, name, out string) error {
 	if err := slashing.Write(&file, ledger.Info().Root, marks); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(file.Bytes())
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := writeNew(out, file.Bytes(), 0o600); err != nil {
 		return err
 	}
 	a.say("%d keys' history is in %s", len(marks), out)

@@ -96,11 +96,14 @@ func (a *app) account(ctx context.Context, place ops.Place) (*ops.Account, error
 		return a.cloud, nil
 	}
 	var err error
-	a.cloud, err = ops.Open(ctx, place, ops.Options{
-		MFA:  a.askMFA,
-		Warn: func(format string, args ...any) { a.say("warning: "+format, args...) },
-	})
+	a.cloud, err = ops.Open(ctx, place, a.sessionOptions(""))
 	return a.cloud, err
+}
+
+// sessionOptions are how a session with AWS begins, with a profile where one
+// is named.
+func (a *app) sessionOptions(profile string) ops.Options {
+	return ops.Options{Profile: profile, MFA: a.askMFA, Warn: func(format string, args ...any) { a.say("warning: "+format, args...) }}
 }
 
 // askMFA reads the code of an MFA device that a profile names.

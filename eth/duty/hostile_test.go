@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -166,6 +167,11 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		_, _ = r.SigningRoot(hoodi)
+		// In a group it is the same, or too deep.
+		groups, err := duty.ParseBatch(fmt.Appendf(nil, `[{"identifiers":["%096x"],"signing_request":%s}]`, 1, data), 1)
+		if err == nil && !reflect.DeepEqual(groups[0].Request, r) || err != nil && !errors.Is(err, duty.ErrMalformed) {
+			t.Fatalf("in a group: %+v, %v", groups, err)
+		}
 		// What is read here is JSON to others, with the same content: written
 		// anew by the standard library it has the same root and facts.
 		decoder := json.NewDecoder(bytes.NewReader(data))

@@ -24,6 +24,11 @@ const (
 
 var errJSON = errors.New("not well-formed JSON")
 
+var (
+	words   = map[byte]string{'t': "true", 'f': "false", 'n': "null"}
+	escapes = map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+)
+
 type parser struct {
 	data  []byte
 	at    int
@@ -77,7 +82,7 @@ func (p *parser) value(depth int) (node, error) {
 		text, err := p.text()
 		return node{kind: '"', text: text}, err
 	case 't', 'f', 'n':
-		word := map[byte]string{'t': "true", 'f': "false", 'n': "null"}[c]
+		word := words[c]
 		if len(p.data)-p.at < len(word) || string(p.data[p.at:p.at+len(word)]) != word {
 			return node{}, p.bad("an unknown word")
 		}
@@ -197,7 +202,7 @@ func (p *parser) escaped(start int) (string, error) {
 			if p.at++; p.at == len(p.data) {
 				return "", p.bad("the end of a text is missing")
 			}
-			plain, ok := map[byte]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}[p.data[p.at]]
+			plain, ok := escapes[p.data[p.at]]
 			if !ok {
 				return "", p.bad("an escape that is not read here")
 			}

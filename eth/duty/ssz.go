@@ -1,7 +1,6 @@
 package duty
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -87,8 +86,14 @@ func u256(n node, path string) (r eth.Root, err error) {
 	if err != nil {
 		return r, err
 	}
-	v, ok := new(big.Int).SetString(s, 10)
-	if !ok || len(s) > 78 || s[0] == '+' || s[0] == '-' || len(s) > 1 && s[0] == '0' || v.BitLen() > 256 {
+	// Its length before anything else: to read a number of n digits takes
+	// big.Int time in the square of n, and a body may hold millions.
+	var v *big.Int
+	ok := len(s) <= 78
+	if ok {
+		v, ok = new(big.Int).SetString(s, 10)
+	}
+	if !ok || s[0] == '+' || s[0] == '-' || len(s) > 1 && s[0] == '0' || v.BitLen() > 256 {
 		return r, wrong(path, "%q is not a number from 0 to 2^256-1", clip(s))
 	}
 	v.FillBytes(r[:])
@@ -131,7 +136,7 @@ func byteList(limit int) shape {
 		if err != nil {
 			return eth.Root{}, err
 		}
-		return mix(merkle(chunks(b), (limit+31)/32), little(uint64(len(b)))), nil
+		return eth.Pair(merkle(chunks(b), (limit+31)/32), little(uint64(len(b)))), nil
 	}
 }
 
@@ -141,7 +146,7 @@ func byteLists(n node, path string) (eth.Root, error) {
 	if err != nil {
 		return eth.Root{}, err
 	}
-	return mix(progressive(chunks(b), 1), little(uint64(len(b)))), nil
+	return eth.Pair(progressive(chunks(b), 1), little(uint64(len(b)))), nil
 }
 
 // bitVector is BitVector[size].
@@ -185,7 +190,7 @@ func bitList(limit int) shape {
 		if err != nil {
 			return eth.Root{}, err
 		}
-		return mix(merkle(chunks(b), (limit+255)/256), little(uint64(length))), nil
+		return eth.Pair(merkle(chunks(b), (limit+255)/256), little(uint64(length))), nil
 	}
 }
 
@@ -195,7 +200,7 @@ func bitLists(n node, path string) (eth.Root, error) {
 	if err != nil {
 		return eth.Root{}, err
 	}
-	return mix(progressive(chunks(b), 1), little(uint64(length))), nil
+	return eth.Pair(progressive(chunks(b), 1), little(uint64(length))), nil
 }
 
 func elements(of shape, n node, path string) ([]eth.Root, error) {
@@ -236,7 +241,7 @@ func list(of shape, limit int) shape {
 		if err != nil {
 			return eth.Root{}, err
 		}
-		return mix(merkle(roots, limit), little(uint64(len(roots)))), nil
+		return eth.Pair(merkle(roots, limit), little(uint64(len(roots)))), nil
 	}
 }
 
@@ -247,7 +252,7 @@ func lists(of shape) shape {
 		if err != nil {
 			return eth.Root{}, err
 		}
-		return mix(progressive(roots, 1), little(uint64(len(roots)))), nil
+		return eth.Pair(progressive(roots, 1), little(uint64(len(roots)))), nil
 	}
 }
 
@@ -265,7 +270,7 @@ func numbers(limit int) shape {
 		for _, r := range roots {
 			packed = append(packed, r[:8]...)
 		}
-		return mix(merkle(chunks(packed), (limit*8+31)/32), little(uint64(len(roots)))), nil
+		return eth.Pair(merkle(chunks(packed), (limit*8+31)/32), little(uint64(len(roots)))), nil
 	}
 }
 
@@ -328,15 +333,8 @@ func containers(of ...field) shape {
 		for i := range of {
 			active[i/8] |= 1 << (i % 8)
 		}
-		return mix(progressive(roots, 1), active), nil
+		return eth.Pair(progressive(roots, 1), active), nil
 	}
-}
-
-func mix(a, b eth.Root) eth.Root {
-	var both [64]byte
-	copy(both[:32], a[:])
-	copy(both[32:], b[:])
-	return sha256.Sum256(both[:])
 }
 
 func chunks(b []byte) []eth.Root {
@@ -350,7 +348,7 @@ func chunks(b []byte) []eth.Root {
 // zeros[i] is the root of 2^i chunks of zeros.
 var zeros = func() (z [48]eth.Root) {
 	for i := 1; i < len(z); i++ {
-		z[i] = mix(z[i-1], z[i-1])
+		z[i] = eth.Pair(z[i-1], z[i-1])
 	}
 	return z
 }()
@@ -372,7 +370,7 @@ func merkle(leaves []eth.Root, limit int) eth.Root {
 			if 2*i+1 < len(leaves) {
 				right = leaves[2*i+1]
 			}
-			half[i] = mix(leaves[2*i], right)
+			half[i] = eth.Pair(leaves[2*i], right)
 		}
 		leaves = half
 	}
@@ -388,5 +386,5 @@ func progressive(leaves []eth.Root, size int) eth.Root {
 	}
 	here := min(size, len(leaves))
 	rest := progressive(leaves[here:], size*4) // before merkle overwrites
-	return mix(merkle(leaves[:here], size), rest)
+	return eth.Pair(merkle(leaves[:here], size), rest)
 }

@@ -156,9 +156,12 @@ func (a Action) Example(region, account string) []string {
 }
 
 // Actions returns every action of the services that the lists hold, by name.
-func Actions() []Action {
+func Actions() []Action { return slices.Clone(sorted()) }
+
+// sorted once: whoever proves something goes through all of them for each role.
+var sorted = sync.OnceValue(func() []Action {
 	return slices.SortedFunc(maps.Values(known()), func(a, b Action) int { return strings.Compare(a.Name, b.Name) })
-}
+})
 
 // Lookup returns an action by its name.
 func Lookup(name string) (Action, bool) {

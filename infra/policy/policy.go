@@ -203,7 +203,7 @@ func (s *Statement) check(kind Kind, effect string) error {
 }
 
 func knownPattern(pattern string) bool {
-	if pattern == "*" {
+	if _, exact := known()[pattern]; exact || pattern == "*" {
 		return true
 	}
 	for name := range known() {

@@ -52,8 +52,11 @@ func (in *Installation) Authorize(r Request) (Decision, error) {
 	}
 
 	guard := in.guards[guarded(r.Resource)]
+	if guard != nil && guard.Kind == policy.Trust && !strings.HasPrefix(r.Action, "sts:") {
+		guard = nil // a role's trust is about taking the role and nothing else
+	}
 	atResource, resourceStatement := policy.Silent, policy.Statement{}
-	if guard != nil && guardsFrom(r) {
+	if guard != nil {
 		atResource, resourceStatement = guard.Judge(r)
 	}
 	if atResource == policy.Denied {
@@ -83,7 +86,7 @@ func (in *Installation) Authorize(r Request) (Decision, error) {
 		}
 	}
 
-	alone := guard != nil && (guard.Kind == policy.Key || guard.Kind == policy.Trust && strings.HasPrefix(r.Action, "sts:"))
+	alone := guard != nil && (guard.Kind == policy.Key || guard.Kind == policy.Trust)
 	foreign := policy.Account(r.Principal) != in.Account
 	switch {
 	case alone && atResource == policy.ByAccount && identity == policy.Allowed:
@@ -125,12 +128,6 @@ func guarded(arn string) string {
 		}
 	}
 	return strings.Join(part, ":")
-}
-
-// guardsFrom says whether the policy at the resource takes part: that of a role
-// is about assuming it and nothing else.
-func guardsFrom(r Request) bool {
-	return !strings.Contains(r.Resource, ":role/") || strings.HasPrefix(r.Action, "sts:")
 }
 
 func (in *Installation) complete(r Request) map[string][]string {

@@ -117,6 +117,7 @@ func TestAuthorize(t *testing.T) {
 		{"a role's policy", in.RoleARN("auditor"), "s3:GetObject", bucket + "/x", nil, true, "the role's policy"},
 		{"no policy", in.RoleARN("developer"), "s3:GetObject", bucket + "/x", nil, false, "no policy"},
 		{"the resource denies", in.RoleARN("auditor"), "s3:GetObject", bucket + "/x", map[string][]string{"aws:SecureTransport": {"false"}}, false, "TLSOnly"},
+		{"of whatever object", in.RoleARN("auditor"), "s3:GetObject", bucket + "/x:role/y", map[string][]string{"aws:SecureTransport": {"false"}}, false, "TLSOnly"},
 		{"the boundary denies", in.RoleARN("requester"), "lambda:InvokeFunction", in.Outputs["function"]["FunctionArn"], nil, false, "OnlyTheAliasIsCalled"},
 		{"a key decides alone", in.RoleARN("break-glass"), "kms:Decrypt", in.Outputs["foundation"]["SigningKeyArn"], nil, false, "NobodyElseOpens"},
 		{"and where it says nothing, nobody may", in.RoleARN("break-glass"), "kms:GenerateMac", in.Outputs["foundation"]["SigningKeyArn"], nil, false, "decides alone"},

@@ -67,11 +67,7 @@ func (s *deployment) truth(expression any) (bool, error) {
 }
 
 func (s *deployment) equals(argument any) (any, error) {
-	v, err := s.resolve(argument)
-	if err != nil {
-		return nil, err
-	}
-	list, err := texts(v, 2)
+	list, err := s.texts(argument, 2)
 	if err != nil {
 		return nil, err
 	}

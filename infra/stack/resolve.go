@@ -338,11 +338,7 @@ func (s *deployment) join(argument any) (any, error) {
 	if !ok {
 		return nil, errors.New("its delimiter is no text")
 	}
-	v, err := s.resolve(list[1])
-	if err != nil {
-		return nil, err
-	}
-	parts, err := texts(v, -1)
+	parts, err := s.texts(list[1], -1)
 	return strings.Join(parts, delimiter), err
 }
 
@@ -364,11 +360,7 @@ func (s *deployment) pick(argument any) (any, error) {
 }
 
 func (s *deployment) split(argument any) (any, error) {
-	v, err := s.resolve(argument)
-	if err != nil {
-		return nil, err
-	}
-	list, err := texts(v, 2)
+	list, err := s.texts(argument, 2)
 	if err != nil {
 		return nil, err
 	}
@@ -396,11 +388,7 @@ func (s *deployment) importValue(argument any) (any, error) {
 }
 
 func (s *deployment) findInMap(argument any) (any, error) {
-	v, err := s.resolve(argument)
-	if err != nil {
-		return nil, err
-	}
-	path, err := texts(v, 3)
+	path, err := s.texts(argument, 3)
 	if err != nil {
 		return nil, err
 	}
@@ -419,6 +407,15 @@ func (s *deployment) zones(argument any) (any, error) {
 		return nil, errors.New("only of this region: \"\"")
 	}
 	return []any{s.options.Region + "a", s.options.Region + "b", s.options.Region + "c"}, nil
+}
+
+// texts resolves a list of n texts, of any number where n is negative.
+func (s *deployment) texts(argument any, n int) ([]string, error) {
+	v, err := s.resolve(argument)
+	if err != nil {
+		return nil, err
+	}
+	return texts(v, n)
 }
 
 func texts(v any, n int) ([]string, error) {

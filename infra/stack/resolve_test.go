@@ -198,3 +198,45 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// A boundary gives nothing, and takes away what it does not allow: those of the
+// templates allow everything and deny by name, so they do not show it.
+func TestBoundary(t *testing.T) {
+	const object = "arn:aws:s3:::b/k"
+	role := "  It:\n    Type: AWS::IAM::Role\n    Properties:\n      RoleName: abc-x\n      PermissionsBoundary: !Ref Bound\n" +
+		"      AssumeRolePolicyDocument: {Version: \"2012-10-17\", Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: sts:AssumeRole}]}\n" +
+		"      Policies: [{PolicyName: p, PolicyDocument: {Version: \"2012-10-17\", Statement: [{Effect: Allow, Action: s3:GetObject, Resource: \"*\"}]}}]\n"
+	for action, want := range map[string]bool{"s3:*": true, "s3:PutObject": false} {
+		in, err := resolved(head+"Resources:\n  Bound:\n    Type: AWS::IAM::ManagedPolicy\n    Properties:\n      ManagedPolicyName: abc-bound\n"+
+			"      PolicyDocument: {Version: \"2012-10-17\", Statement: [{Effect: Allow, Action: \""+action+"\", Resource: \"*\"}]}\n"+role, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for asked, may := range map[string]bool{"s3:GetObject": want, "s3:PutObject": false} {
+			d, err := in.Authorize(Request{Principal: in.RoleARN("x"), Action: asked, Resource: object})
+			if err != nil || d.Allowed != may {
+				t.Errorf("a boundary of %s, %s: %+v, %v", action, asked, d, err)
+			}
+		}
+	}
+}
+
+// Whose policy is asked: an index has none of its own, nor has an object.
+func TestGuarded(t *testing.T) {
+	const table = "arn:aws:dynamodb:us-east-1:111122223333:table/abc-records"
+	for arn, want := range map[string]string{
+		table:                     table,
+		table + "/index/by-time":  table,
+		table + "/index/":         table + "/index/",
+		table + "/backup/01":      table + "/backup/01",
+		"arn:aws:s3:::b":          "arn:aws:s3:::b",
+		"arn:aws:s3:::b/x/y:z":    "arn:aws:s3:::b",
+		"arn:aws:sqs:r:1:a/b":     "arn:aws:sqs:r:1:a/b",
+		"arn:aws:iam::1:role/p/x": "arn:aws:iam::1:role/p/x",
+		"*":                       "*",
+	} {
+		if got := guarded(arn); got != want {
+			t.Errorf("%s: %s", arn, got)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stakeseal/stakeseal/eth"
@@ -263,15 +264,7 @@ func TestChangedRows(t *testing.T) {
 	} {
 		path := filepath.Join(t.TempDir(), "records.db")
 		must(t, os.WriteFile(path, content, 0o600))
-		drop, restore := "", ""
-		for _, statement := range schema {
-			var name string
-			if n, _ := fmt.Sscanf(statement, "CREATE TRIGGER %s", &name); n == 1 {
-				drop += "DROP TRIGGER " + name + ";\n"
-				restore += statement + ";\n"
-			}
-		}
-		must(t, raw(t, path, drop+change+";\n"+restore))
+		must(t, unguarded(t, path, change))
 		s, err := Open(path)
 		if err != nil {
 			t.Errorf("%s: %v", change, err)
@@ -290,6 +283,57 @@ func TestChangedRows(t *testing.T) {
 			t.Errorf("%s: read without an error (%v)", change, err)
 		}
 		must(t, s.Close())
+	}
+}
+
+// unguarded runs a script behind the triggers' back.
+func unguarded(t *testing.T, path, script string) error {
+	t.Helper()
+	drop, restore := "", ""
+	for _, statement := range schema {
+		var name string
+		if n, _ := fmt.Sscanf(statement, "CREATE TRIGGER %s", &name); n == 1 {
+			drop += "DROP TRIGGER " + name + ";\n"
+			restore += statement + ";\n"
+		}
+	}
+	return raw(t, path, drop+script+";\n"+restore)
+}
+
+// TestVerifyAcrossTables: rows that are whole each, and do not go together.
+func TestVerifyAcrossTables(t *testing.T) {
+	i := recordtest.BareImport("x")
+	row := func(i record.Import, listed record.Imported) string {
+		whole, err := record.EncodeImport(i)
+		must(t, err)
+		part, err := record.EncodeImported(listed)
+		must(t, err)
+		sum, partSum := record.DigestOf(whole), record.DigestOf(part)
+		return fmt.Sprintf("INSERT INTO imports (pubkey, imported, imported_sha256, record, sha256) VALUES (x'%x', '%s', x'%x', '%s', x'%x')",
+			i.Pubkey[:], part, partSum[:], whole, sum[:])
+	}
+	other := i.Imported
+	other.Importer = "eve"
+	for says, change := range map[string]func(born record.Birth) string{
+		"":                            func(record.Birth) string { return "SELECT 1" },
+		"an assignment of an unknown": func(record.Birth) string { return "DELETE FROM imports" },
+		"listed as another":           func(record.Birth) string { return "DELETE FROM imports; " + row(i, other) },
+		"both born here and imported": func(b record.Birth) string {
+			twin := recordtest.BareImport("twin")
+			twin.Pubkey = b.Pubkey
+			return row(twin, twin.Imported)
+		},
+	} {
+		s := create(t)
+		born := generate(t, s, "o1", 1)[0]
+		must(t, s.PutImport(context.Background(), i))
+		must(t, s.Assign(context.Background(), record.Assignment{Pubkey: i.Pubkey, Signer: "signer-a", Epoch: 1, Time: recordtest.Start}))
+		must(t, s.Close())
+		must(t, unguarded(t, s.path, change(born)))
+		err := reopen(t, s.path).Verify(context.Background())
+		if (says == "") != (err == nil) || err != nil && (!errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%q: %v", says, err)
+		}
 	}
 }
 

@@ -17,8 +17,8 @@ var _ record.Leases = (*Leases)(nil)
 // is a witness of, and from the records, which signers do not write.
 type Leases struct{ s *Store }
 
-// leasesApplicationID is "StSL" in the header.
-const leasesApplicationID = 0x5374534c
+// leasesFormat has "StSL" in the header.
+var leasesFormat = format{0x5374534c, 1, leasesSchema}
 
 var leasesSchema = []string{
 	`CREATE TABLE leases (
@@ -41,7 +41,7 @@ BEGIN SELECT RAISE(ABORT, 'a lease is never deleted'); END`,
 // CreateLeases makes a new, empty database at path with mode 0600. Anything
 // that is at path already is left alone and record.ErrExists.
 func CreateLeases(path string) error {
-	if err := createDatabase(path, leasesApplicationID, leasesSchema, nil); err != nil {
+	if err := createDatabase(path, leasesFormat, nil); err != nil {
 		return fmt.Errorf("couldn't create the leases %q: %w", path, err)
 	}
 	return nil
@@ -49,7 +49,7 @@ func CreateLeases(path string) error {
 
 // OpenLeases opens the database that CreateLeases made. It never creates one.
 func OpenLeases(path string) (*Leases, error) {
-	s, err := openDatabase(path, leasesApplicationID, leasesSchema, false)
+	s, err := openDatabase(path, leasesFormat, false)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open the leases %q: %w", path, classify(err))
 	}

@@ -39,8 +39,8 @@ type LedgerInfo struct {
 	Root   eth.Root // genesis validators root of its network
 }
 
-// ledgerApplicationID is "StSg" in the header.
-const ledgerApplicationID = 0x53745367
+// ledgerFormat has "StSg" in the header.
+var ledgerFormat = format{0x53745367, 1, ledgerSchema}
 
 // Numbers are 8 bytes big endian, so that they compare as bytes and hold all
 // of a uint64. A row with NULLs is of a key that has signed nothing of the
@@ -111,7 +111,7 @@ BEGIN SELECT RAISE(ABORT, 'a mark is never replaced'); END`,
 // record.ErrExists. It appears whole or not at all.
 func CreateLedger(path, signer string, genesisValidatorsRoot eth.Root) (info LedgerInfo, err error) {
 	info = LedgerInfo{ID: "ledger-" + strings.ToLower(rand.Text()), Signer: signer, Root: genesisValidatorsRoot}
-	err = createDatabase(path, ledgerApplicationID, ledgerSchema, func(db *sqlite3.SQLiteConn) error {
+	err = createDatabase(path, ledgerFormat, func(db *sqlite3.SQLiteConn) error {
 		_, err := db.Exec("INSERT INTO ledger (one, id, signer, root, epoch) VALUES (1, ?, ?, ?, 0)", []driver.Value{info.ID, info.Signer, info.Root[:]})
 		return err
 	})
@@ -125,7 +125,7 @@ func CreateLedger(path, signer string, genesisValidatorsRoot eth.Root) (info Led
 // alone, and verifies every mark in it. It never creates one: a ledger that is
 // missing is fs.ErrNotExist, one that another process has open ErrBusy.
 func OpenLedger(path string) (*Ledger, error) {
-	s, err := openDatabase(path, ledgerApplicationID, ledgerSchema, true)
+	s, err := openDatabase(path, ledgerFormat, true)
 	if err != nil {
 		return nil, fmt.Errorf("couldn't open ledger %q: %w", path, classify(err))
 	}
@@ -165,9 +165,9 @@ func (l *Ledger) Close() error { return l.s.Close() }
 // slashing.ErrHolder; the same one again succeeds.
 func (l *Ledger) Hold(ctx context.Context, epoch uint64) error {
 	return l.s.write(ctx, func(t *tx) error {
-		var held uint64
-		if found, err := t.row("SELECT epoch FROM ledger", nil, &held); err != nil || !found {
-			return errors.Join(err, ErrDamaged)
+		held, err := heldUnder(t)
+		if err != nil {
+			return err
 		}
 		if epoch < held {
 			return fmt.Errorf("%w: under epoch %d, not %d", slashing.ErrHolder, held, epoch)
@@ -179,12 +179,17 @@ func (l *Ledger) Hold(ctx context.Context, epoch uint64) error {
 // Epoch is the epoch of the lease that it is held under.
 func (l *Ledger) Epoch(ctx context.Context) (epoch uint64, err error) {
 	err = l.s.write(ctx, func(t *tx) error {
-		found, err := t.row("SELECT epoch FROM ledger", nil, &epoch)
-		if err == nil && !found {
-			err = ErrDamaged
-		}
+		epoch, err = heldUnder(t)
 		return err
 	})
+	return epoch, err
+}
+
+func heldUnder(t *tx) (epoch uint64, err error) {
+	found, err := t.row("SELECT epoch FROM ledger", nil, &epoch)
+	if err == nil && !found {
+		err = ErrDamaged
+	}
 	return epoch, err
 }
 
@@ -348,14 +353,14 @@ func (l *Ledger) admissionSum(pubkey eth.Pubkey, assignment uint64, seq int64) [
 // change runs do under the epoch of the lease: all of it or nothing.
 func (l *Ledger) change(ctx context.Context, epoch uint64, do func(*tx) error) error {
 	err := l.s.write(ctx, func(t *tx) error {
-		var held uint64
-		if found, err := t.row("SELECT epoch FROM ledger", nil, &held); err != nil || !found {
-			return errors.Join(err, ErrDamaged)
+		held, err := heldUnder(t)
+		if err != nil {
+			return err
 		}
 		if held != epoch {
 			return fmt.Errorf("%w: under epoch %d, not %d", slashing.ErrHolder, held, epoch)
 		}
-		err := do(t)
+		err = do(t)
 		t.broken = t.broken || err != nil // what was written before goes too
 		return err
 	})

@@ -241,6 +241,7 @@ func TestLedgerDamage(t *testing.T) {
 		"half a mark":     "DELETE FROM blocks WHERE slot IS NULL",
 		"the other half":  "DELETE FROM attestations WHERE target IS NULL",
 		"rows exchanged":  "UPDATE blocks SET slot = x'0000000000000063', root = (SELECT root FROM blocks WHERE slot IS NOT NULL), sum = (SELECT sum FROM blocks WHERE slot IS NOT NULL) WHERE slot IS NULL",
+		"another journal": "PRAGMA journal_mode = DELETE",
 		"a guard dropped": "",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,6 +20,8 @@ const (
 // keeps it: identify compares the two, so that a dropped guard is noticed.
 var schema = slices.Concat(schemaBirths, schemaAssignments, schemaImports)
 
+var recordsFormat = format{applicationID, schemaVersion, schema}
+
 // schemaBirths is what no version has changed yet.
 //
 // A record is kept as the one JSON form of package record (docs/formats/
@@ -164,24 +166,9 @@ func writtenOnce(table, taken string) []string {
 // triggers are still all in force.
 func identify(conn *sql.Conn) error {
 	ctx := context.Background()
-	number := func(pragma string) (n int64, err error) {
-		return n, conn.QueryRowContext(ctx, "PRAGMA "+pragma).Scan(&n)
-	}
-	app, err := number("application_id")
+	version, err := recordsFormat.version(ctx, conn)
 	if err != nil {
 		return err
-	}
-	version, err := number("user_version")
-	if err != nil {
-		return err
-	}
-	switch {
-	case app != applicationID:
-		return fmt.Errorf("%w: application_id is %#x", ErrNotAStore, app)
-	case version > schemaVersion:
-		return fmt.Errorf("%w: its schema is %d, this version knows %d", ErrNewer, version, schemaVersion)
-	case version < 1:
-		return fmt.Errorf("%w: its schema is %d", ErrNotAStore, version)
 	}
 	if version < schemaVersion {
 		if err := migrate(ctx, conn); err != nil {
@@ -202,35 +189,6 @@ func identify(conn *sql.Conn) error {
 	}
 	if mode != "wal" {
 		return fmt.Errorf("its file system does not allow WAL: the journal mode stays %q", mode)
-	}
-	return nil
-}
-
-// holds refuses a database whose objects are not these, word for word.
-func holds(ctx context.Context, conn *sql.Conn, statements []string) error {
-	rows, err := conn.QueryContext(ctx, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	var found []string
-	for rows.Next() {
-		var text string
-		if err := rows.Scan(&text); err != nil {
-			return err
-		}
-		found = append(found, text)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	for _, want := range statements {
-		if !slices.Contains(found, want) {
-			return fmt.Errorf("%w: it lacks %.60q", ErrDamaged, want)
-		}
-	}
-	if len(found) != len(statements) {
-		return fmt.Errorf("%w: it holds %d objects, not %d", ErrDamaged, len(found), len(statements))
 	}
 	return nil
 }

@@ -1,9 +1,11 @@
 // Package sqlite keeps records in one SQLite database: births, what is read
-// about them, assignments and events.
+// about them, imports, assignments and events. The leases of a home's signers
+// and each signer's slashing ledger are databases of their own.
 //
-// It promises what package record asks of a store. A write is on the disk
+// It promises what packages record and slashing ask of a store. A write is on the disk
 // when it returns (WAL with synchronous=FULL), several processes may use one
-// database at once, and every record is read with its checksum, so that a
+// database at once (of a ledger only one, which the others are told), and every
+// record is read with its checksum, so that a
 // flipped bit is an error and never another record. Triggers abort every
 // change of what is written once; they guard against accidents, not against
 // whoever can write the file: for that there are the certificate and the
@@ -15,16 +17,12 @@ package sqlite
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/mattn/go-sqlite3"
@@ -71,74 +69,10 @@ func Create(path string) (_ *Store, err error) {
 			err = fmt.Errorf("couldn't create store %q: %w", path, err)
 		}
 	}()
-	// A log left of a former database would be played into the new one:
-	// SQLite ties it to the file by nothing but its name.
-	for _, end := range []string{"", "-wal", "-shm", "-journal"} {
-		if _, err := os.Lstat(path + end); err == nil {
-			return nil, fmt.Errorf("%q: %w", path+end, record.ErrExists)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, classify(err)
-		}
-	}
-	dir, base := filepath.Split(path)
-	made := filepath.Join(dir, "."+base+".new-"+rand.Text())
-	defer func() {
-		for _, end := range []string{"", "-wal", "-shm", "-journal"} {
-			_ = os.Remove(made + end)
-		}
-	}()
-	if err := build(made); err != nil {
-		return nil, classify(err)
-	}
-	if err := os.Link(made, path); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return nil, record.ErrExists
-		}
-		return nil, classify(err)
-	}
-	if err := sync1(filepath.Dir(path)); err != nil {
-		return nil, classify(err)
+	if err := createDatabase(path, recordsFormat, nil); err != nil {
+		return nil, err
 	}
 	return Open(path)
-}
-
-// build writes the empty database and syncs it.
-func build(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	uri, err := address(path)
-	if err != nil {
-		return err
-	}
-	conn, err := (&sqlite3.SQLiteDriver{}).Open(uri)
-	if err != nil {
-		return err
-	}
-	db := conn.(*sqlite3.SQLiteConn)
-	script := strings.Join(schema, ";\n") + fmt.Sprintf(";\nPRAGMA application_id = %d; PRAGMA user_version = %d; PRAGMA journal_mode = WAL", applicationID, schemaVersion)
-	_, err = db.Exec(script, nil)
-	if err := errors.Join(err, db.Close()); err != nil { // Close also folds the log into the file and removes it
-		return err
-	}
-	if _, err := os.Lstat(path + "-wal"); err == nil {
-		return errors.New("the log of the new database was not folded into it")
-	}
-	return sync1(path)
-}
-
-// sync1 syncs a file or a directory. It must not be used on a database that
-// is open: closing any descriptor of a file drops the process's locks on it.
-func sync1(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // Open opens the database that Create made at path. It never creates one: a
@@ -158,14 +92,10 @@ func Open(path string) (*Store, error) {
 	return s, nil
 }
 
-func open(path string) (_ *Store, err error) {
+func open(path string) (*Store, error) {
 	// Stat and access, not open: see sync1.
-	info, err := os.Stat(path)
-	if err != nil {
+	if err := isFile(path); err != nil {
 		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: not a regular file", ErrNotAStore)
 	}
 	if err := unix.Access(path, unix.R_OK|unix.W_OK); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrReadOnly, err)
@@ -181,31 +111,7 @@ func open(path string) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{
-		path:    path,
-		writer:  sql.OpenDB(&connector{uri: uri}),
-		reader:  sql.OpenDB(&connector{uri: uri, queryOnly: true}),
-		stmts:   map[string]*sql.Stmt{},
-		changes: make(chan *change, maxBatch),
-		closing: make(chan struct{}),
-		stopped: make(chan struct{}),
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.reader.Close(), s.writer.Close())
-		}
-	}()
-	s.writer.SetMaxOpenConns(1)
-	s.reader.SetMaxOpenConns(readers)
-	s.reader.SetMaxIdleConns(readers)
-	if s.conn, err = s.writer.Conn(context.Background()); err != nil {
-		return nil, err
-	}
-	if err := identify(s.conn); err != nil {
-		return nil, errors.Join(err, s.conn.Close())
-	}
-	go s.run()
-	return s, nil
+	return start(path, &connector{uri: uri}, &connector{uri: uri, queryOnly: true}, identify)
 }
 
 // Close waits for the writes that were taken, then closes the database.

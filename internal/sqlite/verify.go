@@ -25,26 +25,19 @@ func (s *Store) verify(ctx context.Context) error {
 	if s.isClosed() {
 		return ErrClosed
 	}
-	for _, pragma := range []string{"integrity_check(20)", "foreign_key_check"} {
-		found, err := s.findings(ctx, "PRAGMA "+pragma)
-		if err != nil {
-			return err
-		}
-		if len(found) > 0 {
-			return fmt.Errorf("%w: %s: %q", ErrDamaged, pragma, found)
-		}
-	}
-	// What no reference between tables says.
-	for what, query := range map[string]string{
-		"an assignment of an unknown pubkey":   "SELECT hex(pubkey) FROM assignments WHERE pubkey NOT IN (SELECT pubkey FROM births) AND pubkey NOT IN (SELECT pubkey FROM imports) LIMIT 20",
-		"a pubkey both born here and imported": "SELECT hex(pubkey) FROM births WHERE pubkey IN (SELECT pubkey FROM imports) LIMIT 20",
+	for _, check := range []struct{ finds, query string }{
+		{"integrity_check", "PRAGMA integrity_check(20)"},
+		{"foreign_key_check", "PRAGMA foreign_key_check"},
+		// What no reference between tables says.
+		{"an assignment of an unknown pubkey", "SELECT hex(pubkey) FROM assignments WHERE pubkey NOT IN (SELECT pubkey FROM births) AND pubkey NOT IN (SELECT pubkey FROM imports) LIMIT 20"},
+		{"a pubkey both born here and imported", "SELECT hex(pubkey) FROM births WHERE pubkey IN (SELECT pubkey FROM imports) LIMIT 20"},
 	} {
-		found, err := s.findings(ctx, query)
+		found, err := s.findings(ctx, check.query)
 		if err != nil {
 			return err
 		}
 		if len(found) > 0 {
-			return fmt.Errorf("%w: %s: %q", ErrDamaged, what, found)
+			return fmt.Errorf("%w: %s: %q", ErrDamaged, check.finds, found)
 		}
 	}
 	for o, err := range s.Orders(ctx) {

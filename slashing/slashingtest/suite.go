@@ -4,13 +4,8 @@ package slashingtest
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
@@ -48,7 +43,7 @@ func Ledger(t *testing.T, want string, open func(testing.TB) Opened) {
 	s.must("sign for its holder only", holder)
 	s.must("hold all of a number", numbers)
 	s.must("yield every mark by pubkey", lists)
-	t.Run("interchange scenarios", func(t *testing.T) { scenarios(t, open) })
+	t.Run("interchange scenarios", func(t *testing.T) { Scenarios(t, func(t *testing.T) Stage { return onLedger(t, open(t)) }) })
 }
 
 func (s suite) must(name string, f func(*testing.T, Opened)) {
@@ -248,122 +243,37 @@ func lists(t *testing.T, o Opened) {
 	}
 }
 
-type scenario struct {
-	Root  eth.Root `json:"genesis_validators_root"`
-	Steps []struct {
-		ShouldSucceed bool            `json:"should_succeed"`
-		Interchange   json.RawMessage `json:"interchange"`
-		Slashable     bool            `json:"contains_slashable_data"`
-		Blocks        []struct {
-			Pubkey   eth.Pubkey `json:"pubkey"`
-			Slot     string     `json:"slot"`
-			Root     eth.Root   `json:"signing_root"`
-			Succeed  bool       `json:"should_succeed"`
-			Complete bool       `json:"should_succeed_complete"`
-		} `json:"blocks"`
-		Attestations []struct {
-			Pubkey   eth.Pubkey `json:"pubkey"`
-			Source   string     `json:"source_epoch"`
-			Target   string     `json:"target_epoch"`
-			Root     eth.Root   `json:"signing_root"`
-			Succeed  bool       `json:"should_succeed"`
-			Complete bool       `json:"should_succeed_complete"`
-		} `json:"attestations"`
-	} `json:"steps"`
-}
-
-// scenarios plays the public interchange scenarios on the ledger, reopened
-// after each step, and exports and imports it in between.
-func scenarios(t *testing.T, open func(testing.TB) Opened) {
-	dir := os.Getenv("STAKESEAL_VECTORS")
-	for up := ".."; dir == ""; up += "/.." {
-		if _, err := os.Stat(up + "/go.mod"); err == nil {
-			dir = up + "/../shared/vectors"
-		} else if len(up) > 60 {
-			t.Fatal("no go.mod above")
-		}
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "slashing-interchange", "*.json"))
-	if err != nil || len(files) == 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("the public vectors are missing in %s", dir)
-		}
-		t.Skipf("no public vectors in %s: set STAKESEAL_VECTORS", dir)
-	}
-	if len(files) < 38 {
-		t.Fatalf("only %d scenarios", len(files))
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
+// onLedger plays scenarios on a ledger, which is reopened after each step.
+func onLedger(t *testing.T, o Opened) Stage {
+	var l slashing.Ledger = o
+	return Stage{
+		Raise: func(marks []slashing.Mark) { add(t, l, marks...) },
+		Sign:  func(c slashing.Claim) error { return l.Sign(ctx, 1, []slashing.Claim{c})[0] },
+		After: func(root eth.Root) {
+			// What is exported and imported again changes nothing: an import
+			// takes maxima.
+			before := all(t, l)
+			var file bytes.Buffer
+			if err := slashing.Write(&file, root, before); err != nil {
+				t.Fatal(err)
+			}
+			again, err := slashing.Read(&file, root)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var s scenario
-			if err := json.Unmarshal(data, &s); err != nil {
-				t.Fatal(err)
+			if len(again) != len(before) {
+				t.Fatalf("%d marks are exported as %d", len(before), len(again))
 			}
-			play(t, s, open)
-		})
-	}
-}
-
-func play(t *testing.T, s scenario, open func(testing.TB) Opened) {
-	o := open(t)
-	var l slashing.Ledger = o
-	number := func(text string) uint64 {
-		n, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	for i, step := range s.Steps {
-		imported, err := slashing.Read(bytes.NewReader(step.Interchange), s.Root)
-		if (err == nil) != step.ShouldSucceed && !step.Slashable {
-			t.Fatalf("step %d: import: %v, want success %v", i, err, step.ShouldSucceed)
-		}
-		refused := err != nil
-		add(t, l, imported...)
-		for _, b := range step.Blocks { // an empty database allows what it never saw
-			add(t, l, slashing.Mark{Pubkey: b.Pubkey})
-		}
-		for _, a := range step.Attestations {
-			add(t, l, slashing.Mark{Pubkey: a.Pubkey})
-		}
-		judge := func(c slashing.Claim, want, complete bool) {
-			err := l.Sign(ctx, 1, []slashing.Claim{c})[0]
-			if err != nil && !errors.Is(err, slashing.ErrSlashable) {
-				t.Errorf("step %d: %+v: %v", i, c, err)
+			for i := range again {
+				kept := before[i]
+				if kept.BlockRoot, kept.Root = (eth.Root{}), (eth.Root{}); again[i] != kept {
+					t.Errorf("%+v is exported as %+v", before[i], again[i])
+				}
+				if got := before[i].Raise(again[i]); got.Slot != before[i].Slot || got.Source != before[i].Source || got.Target != before[i].Target {
+					t.Errorf("importing its own export makes %+v of %+v", got, before[i])
+				}
 			}
-			if got := err == nil; got != want && !refused {
-				t.Errorf("step %d: %+v: allowed %v, want %v (%v)", i, c, got, want, err)
-			} else if got && !complete && !refused {
-				t.Errorf("step %d: %+v: allowed, and slashable", i, c)
-			}
-		}
-		for _, b := range step.Blocks {
-			judge(slashing.Claim{Pubkey: b.Pubkey, Block: true, Slot: number(b.Slot), Root: b.Root}, b.Succeed, b.Complete || b.Succeed)
-		}
-		for _, a := range step.Attestations {
-			judge(slashing.Claim{Pubkey: a.Pubkey, Source: number(a.Source), Target: number(a.Target), Root: a.Root}, a.Succeed, a.Complete || a.Succeed)
-		}
-		// What is exported and imported again changes nothing: an import
-		// takes maxima.
-		before := all(t, l)
-		var file bytes.Buffer
-		if err := slashing.Write(&file, s.Root, before); err != nil {
-			t.Fatal(err)
-		}
-		again, err := slashing.Read(&file, s.Root)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range again {
-			if got := before[i].Raise(again[i]); got.Slot != before[i].Slot || got.Source != before[i].Source || got.Target != before[i].Target {
-				t.Errorf("step %d: importing its own export makes %+v of %+v", i, got, before[i])
-			}
-		}
-		l = o.Again(t)
+			l = o.Again(t)
+		},
 	}
 }

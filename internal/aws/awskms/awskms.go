@@ -23,14 +23,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"filippo.io/age"
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
-	"github.com/aws/smithy-go/middleware"
 
 	"github.com/stakeseal/stakeseal/internal/aws/arn"
 	"github.com/stakeseal/stakeseal/internal/aws/session"
@@ -63,16 +60,8 @@ type Client interface {
 // Dial returns a function that gives the client for a key, one for each
 // region, with these credentials. It makes no call.
 func Dial(c aws.CredentialsProvider, o session.Options) func(key arn.ARN) Client {
-	var mu sync.Mutex
-	clients := map[string]Client{}
-	return func(key arn.ARN) Client {
-		mu.Lock()
-		defer mu.Unlock()
-		if clients[key.Region] == nil {
-			clients[key.Region] = kms.NewFromConfig(session.New(key.Region, c, o))
-		}
-		return clients[key.Region]
-	}
+	in := session.EachRegion(c, o, func(cfg aws.Config) Client { return kms.NewFromConfig(cfg) })
+	return func(key arn.ARN) Client { return in(key.Region) }
 }
 
 // Recipient is a symmetric KMS key to seal to. It is as strong as whatever
@@ -207,7 +196,7 @@ func (b *bound) encrypt(fileKey []byte) ([]byte, error) {
 	if err != nil {
 		return nil, session.Classify(operation, err)
 	}
-	id := requestID(out.ResultMetadata)
+	id := session.RequestID(out.ResultMetadata)
 	if got := aws.ToString(out.KeyId); got != key {
 		return nil, session.Malformed(operation, id, "it answered for key %q", got)
 	}
@@ -219,9 +208,4 @@ func (b *bound) encrypt(fileKey []byte) ([]byte, error) {
 		return nil, session.Malformed(operation, id, "it answered with a ciphertext of %d bytes", n)
 	}
 	return out.CiphertextBlob, nil
-}
-
-func requestID(m middleware.Metadata) string {
-	id, _ := awsmiddleware.GetRequestIDMetadata(m)
-	return id
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -30,9 +29,6 @@ type Certifier struct {
 	client DigestSigner
 	key    string
 	public certificate.PublicKey
-
-	mu   sync.Mutex
-	last string
 }
 
 var _ certificate.Signer = (*Certifier)(nil)
@@ -55,7 +51,7 @@ func NewCertifier(ctx context.Context, client DigestSigner, keyARN string) (*Cer
 		return nil, fmt.Errorf("couldn't read certifying key: %w", session.Classify(operation, err))
 	}
 	refuse := func(format string, args ...any) (*Certifier, error) {
-		return nil, fmt.Errorf("couldn't read certifying key: %w", session.Malformed(operation, requestID(out.ResultMetadata), format, args...))
+		return nil, fmt.Errorf("couldn't read certifying key: %w", session.Malformed(operation, session.RequestID(out.ResultMetadata), format, args...))
 	}
 	if got := aws.ToString(out.KeyId); got != c.key {
 		return refuse("it answered for key %q", got)
@@ -87,28 +83,15 @@ func (c *Certifier) KeyID() (string, error) {
 
 // Sign signs a DSSE PAE: ECDSA over its sha256, ASN.1 DER.
 func (c *Certifier) Sign(ctx context.Context, data []byte) ([]byte, error) {
-	sig, id, err := c.SignRequest(ctx, data)
-	if err == nil {
-		c.mu.Lock()
-		c.last = id
-		c.mu.Unlock()
-	}
+	sig, _, err := c.SignRequest(ctx, data)
 	return sig, err
 }
 
-// LastRequestID is AWS's id of the Sign that returned last, "" before the
-// first. The trail's event of a kms:Sign does not say what was signed: the id
-// beside the record is what joins the two. Callers that sign concurrently use
-// SignRequest.
-func (c *Certifier) LastRequestID() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.last
-}
-
-// SignRequest is Sign that also returns AWS's id of the request. The digest is
-// sent, not the data (MessageType DIGEST): a certificate may outgrow the 4096
-// bytes that kms:Sign takes. A signature that does not verify is an error.
+// SignRequest is Sign that also returns AWS's id of the request. The trail's
+// event of a kms:Sign does not say what was signed: the id beside the record is
+// what joins the two. The digest is sent, not the data (MessageType DIGEST): a
+// certificate may outgrow the 4096 bytes that kms:Sign takes. A signature that
+// does not verify is an error.
 func (c *Certifier) SignRequest(ctx context.Context, data []byte) (sig []byte, id string, err error) {
 	const operation = "kms:Sign"
 	if _, err := c.KeyID(); err != nil {
@@ -124,7 +107,7 @@ func (c *Certifier) SignRequest(ctx context.Context, data []byte) (sig []byte, i
 	if err != nil {
 		return nil, "", fmt.Errorf("couldn't sign: %w", session.Classify(operation, err))
 	}
-	id = requestID(out.ResultMetadata)
+	id = session.RequestID(out.ResultMetadata)
 	switch got := aws.ToString(out.KeyId); {
 	case got != c.key:
 		err = session.Malformed(operation, id, "it answered for key %q", got)

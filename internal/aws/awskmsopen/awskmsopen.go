@@ -24,11 +24,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"filippo.io/age"
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
@@ -59,25 +57,14 @@ type Decrypter interface {
 // Dial returns a function that gives the client for a key, one for each
 // region, with these credentials. It makes no call.
 func Dial(c aws.CredentialsProvider, o session.Options) func(key arn.ARN) Decrypter {
-	var mu sync.Mutex
-	clients := map[string]Decrypter{}
-	return func(key arn.ARN) Decrypter {
-		mu.Lock()
-		defer mu.Unlock()
-		if clients[key.Region] == nil {
-			clients[key.Region] = kms.NewFromConfig(session.New(key.Region, c, o))
-		}
-		return clients[key.Region]
-	}
+	in := session.EachRegion(c, o, func(cfg aws.Config) Decrypter { return kms.NewFromConfig(cfg) })
+	return func(key arn.ARN) Decrypter { return in(key.Region) }
 }
 
 // Identity opens with one or more KMS keys. It is safe for concurrent use.
 type Identity struct {
 	keys []ownKey
 	hear func(want seal.Binding, requestID string)
-
-	mu   sync.Mutex
-	last string
 }
 
 type ownKey struct {
@@ -120,14 +107,6 @@ func (id *Identity) String() string {
 		names[i] = awskms.Prefix + k.arn
 	}
 	return strings.Join(names, ", ")
-}
-
-// LastRequestID is AWS's id of the Decrypt that succeeded last, "" before the
-// first: it names the trail's event of an opening.
-func (id *Identity) LastRequestID() string {
-	id.mu.Lock()
-	defer id.mu.Unlock()
-	return id.last
 }
 
 // Hear has f told of every Decrypt that succeeded: of what it opened, and AWS's
@@ -238,7 +217,7 @@ func (b *Bound) decrypt(k ownKey, blob []byte) (key []byte, err error) {
 			secret.Wipe(out.Plaintext)
 		}
 	}()
-	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
+	id := session.RequestID(out.ResultMetadata)
 	if b.id.hear != nil { // whatever becomes of it: KMS gave the key away
 		b.id.hear(b.want, id)
 	}
@@ -253,8 +232,5 @@ func (b *Bound) decrypt(k ownKey, blob []byte) (key []byte, err error) {
 		// KMS authenticates what it decrypts: whoever sealed it sealed this.
 		return nil, fmt.Errorf("%w: it holds %d bytes, not a file key", ErrStanza, n)
 	}
-	b.id.mu.Lock()
-	b.id.last = id
-	b.id.mu.Unlock()
 	return out.Plaintext, nil
 }

@@ -3,6 +3,8 @@ package awstest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
@@ -226,4 +228,9 @@ func TestSignatures(t *testing.T) {
 			}
 		})
 	}
+}
+
+func hashOf(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/stakeseal/stakeseal/internal/aws/awstest/call"
 )
 
 // Keys is what a KMS keeps, without the door: it understands calls and does
@@ -55,7 +57,7 @@ func NewKeys(region, account string) *Keys {
 // business, and nothing of ours does.
 func (k *Keys) Make(want Key) (string, error) {
 	if want.ID == "" {
-		want.ID = uuid()
+		want.ID = call.UUID()
 	}
 	if want.RotationDays == 0 {
 		want.RotationDays = 365

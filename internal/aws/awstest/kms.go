@@ -4,13 +4,14 @@
 //
 // It promises: a call counts as its caller's only if its Signature Version 4
 // verifies with that caller's secret, for this region and service, over the
-// headers that matter; the key's policy decides, explicit denies first, with
-// the condition keys that our policies use; an encryption context must match to
+// headers that matter; the key's policy decides, as package infra/policy judges
+// it, with the condition keys that our policies use; an encryption context must match to
 // the last key; and anything that it does not know - an operation, a field of a
 // request, an operator, action or condition key of a policy - is an error and
 // not passed over, so that no test is green because the fake looked away.
 //
-// It trusts the test that made it. Only tests and the demonstration import it.
+// It trusts the test that made it. Only tests, the rehearsal and the measurement
+// of costs import it.
 //
 // Package world beside it is all of AWS that stakeseal talks to, under its real
 // names: it takes the keys of this package (Keys) and asks the policies of the
@@ -27,12 +28,13 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/stakeseal/stakeseal/infra/policy"
 )
 
 // Account owns every key and role of the fake.
@@ -58,8 +60,8 @@ type KMS struct {
 	*Keys
 
 	mu         sync.Mutex
-	principals map[string]*principal // by access key id
-	policies   map[string]*policy    // by key ARN
+	principals map[string]*principal       // by access key id
+	policies   map[string]*policy.Document // by key ARN
 	faults     []Fault
 	trail      []Event
 	tamper     func(action string, answer map[string]any)
@@ -93,7 +95,7 @@ func NewKMS(region string) (*KMS, error) {
 	}
 	k := &KMS{
 		URL: "http://" + l.Addr().String(), region: region, Keys: NewKeys(region, Account),
-		principals: map[string]*principal{}, policies: map[string]*policy{},
+		principals: map[string]*principal{}, policies: map[string]*policy.Document{},
 	}
 	k.server = &http.Server{Handler: k, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = k.server.Serve(l) }()
@@ -163,11 +165,4 @@ func random(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b)
 	return b
-}
-
-func uuid() string {
-	b := random(16)
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b)
-	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }

@@ -1,237 +1,87 @@
 package awstest
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"path"
-	"slices"
 	"strings"
 
+	"github.com/stakeseal/stakeseal/infra/policy"
 	"github.com/stakeseal/stakeseal/internal/aws/awstest/call"
 )
 
-// A key policy, as far as this fake knows the language. What it does not know
-// is an error when the key is made: a policy that was half understood would
-// prove nothing.
+// A key policy, read and judged as those of the templates are (package
+// infra/policy). What the calls here do not carry, and what a key's policy
+// alone cannot decide, is an error when the key is made: a policy that was half
+// understood would prove nothing.
 
-type policy struct{ statements []statement }
-
-type statement struct {
-	sid        string
-	allow      bool
-	principals []string // role ARNs, or "*"
-	actions    []string // "kms:*", or patterns that match known actions
-	conditions []condition
-}
-
-type condition struct {
-	operator, key string
-	values        []string
-}
-
-// actions are those of the KMS API by late 2026: a statement about any other
-// is a typing error, which would leave something allowed or denied unseen.
-var actions = strings.Fields(`CancelKeyDeletion ConnectCustomKeyStore CreateAlias CreateCustomKeyStore
-	CreateGrant CreateKey Decapsulate Decrypt DeleteAlias DeleteCustomKeyStore DeleteImportedKeyMaterial
-	DeriveSharedSecret DescribeCustomKeyStores DescribeKey DisableKey DisableKeyRotation
-	DisconnectCustomKeyStore EnableKey EnableKeyRotation Encapsulate Encrypt GenerateDataKey
-	GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateDataKeyWithoutPlaintext GenerateMac
-	GenerateRandom GetKeyLastUsage GetKeyPolicy GetKeyRotationStatus GetParametersForImport GetPublicKey
-	ImportKeyMaterial ListAliases ListGrants ListKeyPolicies ListKeyRotations ListKeys ListResourceTags
-	ListRetirableGrants PutKeyPolicy ReEncryptFrom ReEncryptTo ReplicateKey RetireGrant RevokeGrant
-	RotateKeyOnDemand ScheduleKeyDeletion Sign SynchronizeMultiRegionKey TagResource UntagResource
-	UpdateAlias UpdateCustomKeyStore UpdateKeyDescription UpdatePrimaryRegion Verify VerifyMac`)
-
-// Condition keys beside kms:EncryptionContext:NAME, and whether they have
-// several values.
-var conditionKeys = map[string]bool{
-	"aws:PrincipalArn":          false,
-	"kms:CallerAccount":         false,
-	"kms:EncryptionAlgorithm":   false,
-	"kms:SigningAlgorithm":      false,
-	"kms:MessageType":           false,
+// carried are the condition keys that the fake's calls are judged with, beside
+// kms:EncryptionContext:NAME. A policy about any other, which calls of the real
+// KMS may carry, would be judged as if they did not.
+var carried = map[string]bool{
+	"aws:PrincipalArn":          true,
+	"kms:CallerAccount":         true,
+	"kms:EncryptionAlgorithm":   true,
+	"kms:SigningAlgorithm":      true,
+	"kms:MessageType":           true,
 	"kms:EncryptionContextKeys": true,
 }
 
 const contextKey = "kms:EncryptionContext:"
 
-func parsePolicy(text string) (*policy, error) {
-	var doc struct {
-		Version   string
-		ID        string `json:"Id"`
-		Statement []struct {
-			Sid       string
-			Effect    string
-			Principal json.RawMessage
-			Action    words
-			Resource  words
-			Condition map[string]map[string]words
-		}
-	}
-	dec := json.NewDecoder(strings.NewReader(text))
-	dec.DisallowUnknownFields() // NotAction, NotPrincipal and NotResource among them
-	if err := dec.Decode(&doc); err != nil {
+func carries(key string) bool { return carried[key] || strings.HasPrefix(key, contextKey) }
+
+func parsePolicy(text string) (*policy.Document, error) {
+	d, err := policy.Parse(policy.Key, []byte(text))
+	if err != nil {
 		return nil, fmt.Errorf("key policy: %w", err)
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("key policy: data after it")
+	for i, s := range d.Statements {
+		if err := supported(s); err != nil {
+			return nil, fmt.Errorf("key policy: statement %d (%s): %w", i, s.Sid, err)
+		}
 	}
-	if doc.Version != "2012-10-17" || len(doc.Statement) == 0 {
-		return nil, errors.New("key policy: no statements, or a version other than 2012-10-17")
-	}
-	p := &policy{}
-	for i, in := range doc.Statement {
-		refuse := func(format string, args ...any) (*policy, error) {
-			return nil, fmt.Errorf("key policy: statement %d (%s): %s", i, in.Sid, fmt.Sprintf(format, args...))
-		}
-		s := statement{sid: in.Sid, allow: in.Effect == "Allow", actions: in.Action}
-		if in.Effect != "Allow" && in.Effect != "Deny" {
-			return refuse("effect %q", in.Effect)
-		}
-		if !slices.Equal(in.Resource, words{"*"}) {
-			return refuse("resource %q: in a key policy it is \"*\", this key", in.Resource)
-		}
-		if len(in.Action) == 0 {
-			return refuse("no action")
-		}
-		for _, a := range in.Action {
-			if !slices.ContainsFunc(actions, func(known string) bool { return glob(a, "kms:"+known) }) {
-				return refuse("action %q matches none of KMS", a)
-			}
-		}
-		var err error
-		if s.principals, err = parsePrincipal(in.Principal); err != nil {
-			return refuse("%v", err)
-		}
-		for operator, keys := range in.Condition {
-			for key, values := range keys {
-				c := condition{operator, key, values}
-				if err := c.check(); err != nil {
-					return refuse("%v", err)
-				}
-				s.conditions = append(s.conditions, c)
-			}
-		}
-		p.statements = append(p.statements, s)
-	}
-	return p, nil
+	return d, nil
 }
 
-// words is a string or a list of strings.
-type words []string
-
-func (w *words) UnmarshalJSON(data []byte) error {
-	if bytes.HasPrefix(data, []byte(`"`)) {
-		*w = make(words, 1)
-		return json.Unmarshal(data, &(*w)[0])
+// supported refuses what is understood but cannot be decided by this fake.
+func supported(s policy.Statement) error {
+	if s.NotActions != nil || s.NotResources != nil {
+		return fmt.Errorf("NotAction %q, NotResource %q: this fake takes neither", s.NotActions, s.NotResources)
 	}
-	return json.Unmarshal(data, (*[]string)(w))
-}
-
-func parsePrincipal(raw json.RawMessage) ([]string, error) {
-	var any words
-	if json.Unmarshal(raw, &any) == nil && slices.Equal(any, words{"*"}) {
-		return any, nil
-	}
-	var by map[string]words
-	if err := json.Unmarshal(raw, &by); err != nil || len(by) != 1 || len(by["AWS"]) == 0 {
-		return nil, fmt.Errorf("principal %s: this fake knows \"*\" and {\"AWS\": ...}", raw)
-	}
-	for _, p := range by["AWS"] {
-		parts := strings.SplitN(p, ":", 6)
-		if p != "*" && (len(parts) != 6 || parts[0] != "arn" || parts[2] != "iam" || !strings.HasPrefix(parts[5], "role/")) {
-			// An account's root would hand the decision to IAM policies, which
-			// this fake does not have.
-			return nil, fmt.Errorf("principal %q: this fake knows roles", p)
+	for _, a := range s.Actions {
+		if a != "*" && !strings.HasPrefix(a, "kms:") {
+			return fmt.Errorf("action %q is none of KMS", a)
 		}
 	}
-	return by["AWS"], nil
-}
-
-func (c condition) check() error {
-	several, known := conditionKeys[c.key]
-	if name, ok := strings.CutPrefix(c.key, contextKey); ok && name != "" && name == strings.ToLower(name) {
-		several, known = false, true
-	}
-	if !known {
-		return fmt.Errorf("condition key %q: this fake does not know it", c.key)
-	}
-	if len(c.values) == 0 {
-		return fmt.Errorf("condition %s of %s without a value", c.operator, c.key)
-	}
-	switch c.operator {
-	case "StringEquals", "StringNotEquals", "StringLike", "StringEqualsIfExists":
-		if several {
-			return fmt.Errorf("condition key %s has several values: say ForAllValues or ForAnyValue", c.key)
+	for _, p := range s.Principals {
+		// An account's root would hand the decision to IAM policies, which this
+		// fake does not have; nor has it users and services that call.
+		if p.Name != "*" && !strings.Contains(p.Name, ":role/") {
+			return fmt.Errorf("principal %s %q: this fake knows \"*\" and roles", p.Kind, p.Name)
 		}
-	case "ForAllValues:StringEquals", "ForAnyValue:StringEquals":
-		if !several {
-			return fmt.Errorf("condition key %s has one value: %s is for several", c.key, c.operator)
+	}
+	for _, key := range s.ConditionKeys() {
+		if !carries(key) {
+			return fmt.Errorf("condition key %q: this fake does not know it", key)
 		}
-	case "Null":
-		if len(c.values) != 1 || c.values[0] != "true" && c.values[0] != "false" {
-			return errors.New("condition Null with neither true nor false")
-		}
-	default:
-		return fmt.Errorf("condition operator %q: this fake does not know it", c.operator)
 	}
 	return nil
 }
 
-// allows judges as AWS does: a Deny that applies wins, then an Allow that
-// applies, else no.
-func (p *policy) allows(need call.Need, principal string) (ok bool, why string) {
-	ok, why = false, "because no resource-based policy allows the "+need.Action+" action"
-	for _, s := range p.statements {
-		if !s.applies(need, principal) {
-			continue
+// allows says whether a key's policy, which decides alone, lets a role do
+// something, and if not, why.
+func allows(d *policy.Document, need call.Need, role string) (ok bool, why string) {
+	context := map[string][]string{}
+	for key, values := range need.Context {
+		if carries(key) { // the others are in no policy here, and the judge takes no key that it does not know
+			context[key] = values
 		}
-		if !s.allow {
-			return false, "with an explicit deny in a resource-based policy"
-		}
-		ok = true
 	}
-	return ok, why
-}
-
-func (s statement) applies(need call.Need, principal string) bool {
-	return slices.ContainsFunc(s.principals, func(p string) bool { return p == "*" || p == principal }) &&
-		slices.ContainsFunc(s.actions, func(a string) bool { return glob(a, need.Action) }) &&
-		!slices.ContainsFunc(s.conditions, func(c condition) bool { return !c.holds(need, principal) })
-}
-
-func (c condition) holds(need call.Need, principal string) bool {
-	values := need.Context[c.key]
-	if c.key == "aws:PrincipalArn" {
-		values = []string{principal}
+	context["aws:PrincipalArn"] = []string{role}
+	switch verdict, _ := d.Judge(policy.Request{Principal: role, Action: need.Action, Resource: need.Resource, Context: context}); verdict {
+	case policy.Allowed:
+		return true, ""
+	case policy.Denied:
+		return false, "with an explicit deny in a resource-based policy"
 	}
-	listed := func(v string) bool { return slices.Contains(c.values, v) }
-	like := func(v string) bool {
-		return slices.ContainsFunc(c.values, func(pattern string) bool { return glob(pattern, v) })
-	}
-	switch c.operator {
-	case "StringEquals", "ForAnyValue:StringEquals":
-		return slices.ContainsFunc(values, listed)
-	case "StringEqualsIfExists":
-		return len(values) == 0 || listed(values[0])
-	case "StringNotEquals":
-		return !slices.ContainsFunc(values, listed)
-	case "StringLike":
-		return slices.ContainsFunc(values, like)
-	case "ForAllValues:StringEquals":
-		return !slices.ContainsFunc(values, func(v string) bool { return !listed(v) }) // true of none, as on AWS
-	case "Null":
-		return (len(values) == 0) == (c.values[0] == "true")
-	}
-	return false // check knows no other
-}
-
-// glob matches * and ?, which in policies also match slashes.
-func glob(pattern, s string) bool {
-	hide := strings.NewReplacer("/", "\x00", "[", "\x01", `\`, "\x02")
-	ok, err := path.Match(hide.Replace(pattern), hide.Replace(s))
-	return err == nil && ok
+	return false, "because no resource-based policy allows the " + need.Action + " action"
 }

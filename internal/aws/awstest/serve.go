@@ -20,7 +20,7 @@ func (k *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	e := Event{RequestID: uuid()}
+	e := Event{RequestID: call.UUID()}
 	w.Header().Set("X-Amzn-Requestid", e.RequestID)
 	w.Header().Set("Content-Type", call.JSON11.ContentType())
 
@@ -90,11 +90,11 @@ func (k *KMS) handle(r *http.Request, body []byte, e *Event) (*call.Answer, *cal
 		return nil, refused
 	}
 	for _, need := range c.Needs {
-		policy := k.policies[need.Resource]
-		if policy == nil {
+		decides := k.policies[need.Resource]
+		if decides == nil {
 			return nil, call.Refuse("AccessDeniedException", "this fake has no policies but those of keys")
 		}
-		if ok, why := policy.allows(need, caller.role); !ok {
+		if ok, why := allows(decides, need, caller.role); !ok {
 			return nil, call.Refuse("AccessDeniedException", "User: %s is not authorized to perform: %s on resource: %s %s", caller.role, need.Action, need.Resource, why)
 		}
 	}

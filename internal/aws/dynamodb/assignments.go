@@ -62,8 +62,8 @@ func (s *Store) assign(ctx context.Context, a record.Assignment) error {
 	if s.tables.Assignments == "" {
 		return errNoTable
 	}
-	// A birth or import that exists never ceases to: that this is another table, and
-	// another call, opens no race.
+	// A birth or import that exists never ceases to: that this is another
+	// table, and another call, opens no race.
 	c, err := s.claim(ctx, a.Pubkey)
 	if err != nil {
 		return err
@@ -113,11 +113,8 @@ func (s *Store) known(ctx context.Context, c Claim) (bool, error) {
 // assignments, some 500 bytes each, for one signer too: an index by signer
 // would have to lag behind.
 func (s *Store) Assigned(ctx context.Context, signer string) iter.Seq2[record.Assignment, error] {
-	var parts []iter.Seq2[[]item, error]
-	for _, digit := range hexDigits {
-		parts = append(parts, s.pages(ctx, query{table: s.tables.Assignments, pk: pubkeyPartition(string(digit))}))
-	}
-	return list(ctx, "assignments", inTurn(parts...), func(page []item) (out []record.Assignment, err error) {
+	pages := s.spread(ctx, hexDigits, pubkeyPartition, query{table: s.tables.Assignments})
+	return list(ctx, "assignments", pages, func(page []item) (out []record.Assignment, err error) {
 		for _, it := range page {
 			a, err := it.assignment()
 			if err != nil {

@@ -99,21 +99,7 @@ func (s *Store) putMnemonic(ctx context.Context, m record.Mnemonic) error {
 		return err
 	}
 	it := withRecord(mnemonicKey(m.Order, m.ID), data)
-	applied, err := s.put(ctx, s.tables.Records, it, absent)
-	if err != nil || applied {
-		return err
-	}
-	stored, err := s.get(ctx, s.tables.Records, mnemonicKey(m.Order, m.ID))
-	switch {
-	case err != nil:
-		return err
-	case stored == nil:
-		return errVanished
-	case !stored.same(it, attrRecord):
-		return record.ErrConflict
-	}
-	_, err = stored.mnemonic() // that the digest beside it is right too
-	return err
+	return s.putOnce(ctx, it, func(stored item) error { return discard(stored.mnemonic()) })
 }
 
 // knownMnemonic returns the mnemonic that a birth names, without its sealing.
@@ -203,7 +189,11 @@ func (s *Store) putBirth(ctx context.Context, b record.Birth) error {
 		}
 		return held.must(b)
 	}
-	if err := s.claimFor(ctx, b); err != nil {
+	held, err := s.claimFor(ctx, Claim{b.Pubkey, b.Order, b.Index})
+	if err != nil {
+		return err
+	}
+	if err := held.must(b); err != nil {
 		return err
 	}
 	_, err = s.put(ctx, s.tables.Records, it, absent) // not applied: another was faster
@@ -261,19 +251,21 @@ func (s *Store) claim(ctx context.Context, pubkey eth.Pubkey) (*Claim, error) {
 	return &c, err
 }
 
-func (s *Store) claimFor(ctx context.Context, b record.Birth) error {
-	applied, err := s.put(ctx, s.tables.Records, Claim{b.Pubkey, b.Order, b.Index}.item(), absent)
+// claimFor makes a claim and returns the one that the pubkey then has: this
+// one, or one that was there.
+func (s *Store) claimFor(ctx context.Context, c Claim) (Claim, error) {
+	applied, err := s.put(ctx, s.tables.Records, c.item(), absent)
 	if err != nil || applied {
-		return err
+		return c, err
 	}
-	held, err := s.claim(ctx, b.Pubkey)
+	held, err := s.claim(ctx, c.Pubkey)
 	if err != nil {
-		return err
+		return Claim{}, err
 	}
 	if held == nil {
-		return errVanished
+		return Claim{}, errVanished
 	}
-	return held.must(b)
+	return *held, nil
 }
 
 // validatorAt reads the public part of the birth at an index.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/stakeseal/stakeseal/eth"
@@ -285,6 +286,27 @@ func TestUnclaimed(t *testing.T) {
 	delete(f.tables[tables.Records], pubkeyKey(storyImport.Pubkey))
 	if err := f.store(t).Verify(ctx); !errors.Is(err, record.ErrCorrupt) {
 		t.Errorf("Verify of an import: %v", err)
+	}
+}
+
+// TestChangedImports: an import whose mnemonic is gone, and one whose public
+// part is sound but another's, are found by Verify.
+func TestChangedImports(t *testing.T) {
+	f, _ := filled(t)
+	delete(f.tables[tables.Records], importedMnemonicKey(storyWords.ID))
+	if err := f.store(t).Verify(ctx); !errors.Is(err, record.ErrCorrupt) {
+		t.Errorf("without its mnemonic: %v", err)
+	}
+	f, _ = filled(t)
+	other := storyImport
+	other.Importer = "somebody-else"
+	public, err := record.EncodeImported(other.Imported)
+	must(t, err)
+	digest := record.DigestOf(public)
+	it := f.tables[tables.Records][importKey(storyImport.Pubkey)]
+	it[attrImported], it[attrImportedSum] = map[string]string{"S": string(public)}, map[string]string{"B": base64.StdEncoding.EncodeToString(digest[:])}
+	if err := f.store(t).Verify(ctx); !errors.Is(err, record.ErrCorrupt) || !strings.Contains(err.Error(), "listed as another") {
+		t.Errorf("listed as another: %v", err)
 	}
 }
 

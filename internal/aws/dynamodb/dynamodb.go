@@ -33,8 +33,9 @@ import (
 )
 
 // API is what this package can ask of DynamoDB; the SDK's client, made from a
-// configuration of package session, has it. A retry inside it is harmless: a condition that fails because the
-// first attempt was applied is recognised by reading the item.
+// configuration of package session, has it. A retry inside it is harmless: a
+// condition that fails because the first attempt was applied is recognised by
+// reading the item.
 type API interface {
 	GetItem(context.Context, *sdk.GetItemInput, ...func(*sdk.Options)) (*sdk.GetItemOutput, error)
 	PutItem(context.Context, *sdk.PutItemInput, ...func(*sdk.Options)) (*sdk.PutItemOutput, error)
@@ -163,6 +164,27 @@ func (s *Store) put(ctx context.Context, table string, it item, c condition) (ap
 	}
 	return err == nil, err
 }
+
+// putOnce puts an item whose record is the one fact about its key. One that is
+// there must hold the same record, and read as one.
+func (s *Store) putOnce(ctx context.Context, it item, read func(stored item) error) error {
+	applied, err := s.put(ctx, s.tables.Records, it, absent)
+	if err != nil || applied {
+		return err
+	}
+	stored, err := s.get(ctx, s.tables.Records, it.key())
+	switch {
+	case err != nil:
+		return err
+	case stored == nil:
+		return errVanished
+	case !stored.same(it, attrRecord):
+		return record.ErrConflict
+	}
+	return read(stored)
+}
+
+func discard[T any](_ T, err error) error { return err }
 
 // errNoTable is a method whose table this role was not given.
 var errNoTable = errors.New("no table for it in the settings")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
-	"strings"
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/record"
@@ -90,27 +89,6 @@ func (s *Store) putImportedMnemonic(ctx context.Context, m record.ImportedMnemon
 	return s.putOnce(ctx, it, func(stored item) error { return discard(stored.importedMnemonic()) })
 }
 
-// putOnce puts an item whose record is the one fact about its key. One that is
-// there must hold the same record, and read as one.
-func (s *Store) putOnce(ctx context.Context, it item, read func(stored item) error) error {
-	applied, err := s.put(ctx, s.tables.Records, it, absent)
-	if err != nil || applied {
-		return err
-	}
-	stored, err := s.get(ctx, s.tables.Records, it.key())
-	switch {
-	case err != nil:
-		return err
-	case stored == nil:
-		return errVanished
-	case !stored.same(it, attrRecord):
-		return record.ErrConflict
-	}
-	return read(stored)
-}
-
-func discard[T any](_ T, err error) error { return err }
-
 // PutImport implements record.Imports in two writes, as PutBirth does: the
 // claim of the pubkey, then the import. A crash between them leaves a claim
 // that means nothing to a reader, and the same call repeated finds it its own.
@@ -138,20 +116,12 @@ func (s *Store) putImport(ctx context.Context, i record.Import) error {
 			return err
 		}
 	}
-	applied, err := s.put(ctx, s.tables.Records, importClaim(i.Pubkey).item(), absent)
+	held, err := s.claimFor(ctx, importClaim(i.Pubkey))
 	if err != nil {
 		return err
 	}
-	if !applied {
-		held, err := s.claim(ctx, i.Pubkey)
-		switch {
-		case err != nil:
-			return err
-		case held == nil:
-			return errVanished
-		case !held.imported():
-			return fmt.Errorf("it is index %d of order %q: %w", held.Index, held.Order, record.ErrExists)
-		}
+	if !held.imported() {
+		return fmt.Errorf("it is index %d of order %q: %w", held.Index, held.Order, record.ErrExists)
 	}
 	return s.putOnce(ctx, it, func(stored item) error { return discard(stored.imports()) })
 }
@@ -205,18 +175,19 @@ func (s *Store) oneImport(ctx context.Context, pubkey eth.Pubkey) (record.Import
 
 // Imported implements record.ImportReader, strongly consistent.
 func (s *Store) Imported(ctx context.Context, prefix string) iter.Seq2[record.Imported, error] {
-	if len(prefix) > 96 || strings.Trim(prefix, hexDigits) != "" {
-		return failed[record.Imported](fmt.Errorf("couldn't list imports: pubkey prefix %.100q is not up to 96 lower-case hex digits", prefix))
+	const what = "imports"
+	if err := checkPrefix(what, prefix); err != nil {
+		return failed[record.Imported](err)
 	}
+	return list(ctx, what, s.importPages(ctx, prefix, importedAttributes), each(item.imported))
+}
+
+func (s *Store) importPages(ctx context.Context, prefix string, attributes []string) iter.Seq2[[]item, error] {
 	digits := hexDigits
 	if prefix != "" {
 		digits = prefix[:1]
 	}
-	var parts []iter.Seq2[[]item, error]
-	for _, digit := range digits {
-		parts = append(parts, s.pages(ctx, query{table: s.tables.Records, pk: importPartition(string(digit)), prefix: prefix, attributes: importedAttributes}))
-	}
-	return list(ctx, "imports", inTurn(parts...), each(item.imported))
+	return s.spread(ctx, digits, importPartition, query{table: s.tables.Records, prefix: prefix, attributes: attributes})
 }
 
 // ImportedMnemonics implements record.ImportReader.
@@ -234,24 +205,29 @@ func (s *Store) verifyImports(ctx context.Context) error {
 		}
 		mnemonics[m.ID] = m
 	}
-	for listed, err := range s.Imported(ctx, "") {
+	return end(list(ctx, "imports", s.importPages(ctx, "", nil), atOnce(func(it item) (*record.Import, error) {
+		listed, err := it.imported()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		i, err := s.oneImport(ctx, listed.Pubkey)
+		i, err := it.imports()
+		if err != nil {
+			return nil, err
+		}
+		c, err := s.claim(ctx, i.Pubkey)
 		switch {
-		case errors.Is(err, record.ErrNotFound):
-			err = errors.New("its pubkey is not claimed for it")
 		case err != nil:
-			return err
+			return nil, err
+		case c == nil || !c.imported():
+			err = errors.New("its pubkey is not claimed for it")
 		case !reflect.DeepEqual(i.Imported, listed):
 			err = errors.New("it is listed as another")
 		case i.Mnemonic != "":
 			err = i.Fits(mnemonics[i.Mnemonic])
 		}
 		if err != nil {
-			return corrupt(importKey(listed.Pubkey).item(), plain(err))
+			return nil, corrupt(it, plain(err))
 		}
-	}
-	return nil
+		return nil, nil
+	})))
 }

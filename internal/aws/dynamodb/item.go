@@ -78,6 +78,13 @@ func pubkeyPartition(digit string) string { return "pubkey/" + digit }
 
 const hexDigits = "0123456789abcdef"
 
+func checkPrefix(what, prefix string) error {
+	if len(prefix) > 96 || strings.Trim(prefix, hexDigits) != "" {
+		return fmt.Errorf("couldn't list %s: pubkey prefix %.100q is not up to 96 lower-case hex digits", what, prefix)
+	}
+	return nil
+}
+
 func (k key) item() item { return item{attrPK: str(k.pk), attrSK: str(k.sk)} }
 
 // item is an item as the SDK holds it.
@@ -371,11 +378,13 @@ func atOnce[T any](read func(item) (*T, error)) func([]item) ([]T, error) {
 	}
 }
 
-// inTurn yields the pages of several partitions.
-func inTurn(parts ...iter.Seq2[[]item, error]) iter.Seq2[[]item, error] {
+// spread yields what q selects in the partition of each digit, one after the
+// other.
+func (s *Store) spread(ctx context.Context, digits string, partition func(digit string) string, q query) iter.Seq2[[]item, error] {
 	return func(yield func([]item, error) bool) {
-		for _, part := range parts {
-			for page, err := range part {
+		for _, digit := range digits {
+			q.pk = partition(string(digit))
+			for page, err := range s.pages(ctx, q) {
 				if !yield(page, err) || err != nil {
 					return
 				}

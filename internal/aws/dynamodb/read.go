@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/record"
@@ -65,9 +64,10 @@ func (s *Store) Validators(ctx context.Context, q record.Query) iter.Seq2[record
 	if q.Order != "" && !isID(q.Order) {
 		return func(func(record.Validator, error) bool) {}
 	}
+	if err := checkPrefix(what, q.Prefix); err != nil {
+		return failed[record.Validator](err)
+	}
 	switch {
-	case len(q.Prefix) > 96 || strings.Trim(q.Prefix, hexDigits) != "":
-		return failed[record.Validator](fmt.Errorf("couldn't list validators: pubkey prefix %.100q is not up to 96 lower-case hex digits", q.Prefix))
 	case q.Prefix != "":
 		claims := s.pages(ctx, query{table: s.tables.Records, pk: pubkeyPartition(q.Prefix[:1]), prefix: q.Prefix})
 		return list(ctx, what, claims, atOnce(func(it item) (*record.Validator, error) {

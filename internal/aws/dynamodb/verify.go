@@ -93,16 +93,13 @@ func (s *Store) claims(ctx context.Context) iter.Seq2[Claim, error] {
 }
 
 func (s *Store) claimPages(ctx context.Context) iter.Seq2[[]item, error] {
-	var parts []iter.Seq2[[]item, error]
-	for _, digit := range hexDigits {
-		parts = append(parts, s.pages(ctx, query{table: s.tables.Records, pk: pubkeyPartition(string(digit))}))
-	}
-	return inTurn(parts...)
+	return s.spread(ctx, hexDigits, pubkeyPartition, query{table: s.tables.Records})
 }
 
-// Unborn yields the claims that no birth or import followed, by pubkey: of a writer that
-// died between the two, that came second to an index, or that is between the
-// two now. They cost nothing but that their pubkeys cannot be put elsewhere.
+// Unborn yields the claims that no birth or import followed, by pubkey: of a
+// writer that died between the two, that came second to an index, or that is
+// between the two now. They cost nothing but that their pubkeys cannot be put
+// elsewhere.
 func (s *Store) Unborn(ctx context.Context) iter.Seq2[Claim, error] {
 	return list(ctx, "claims", s.claimPages(ctx), atOnce(func(it item) (*Claim, error) {
 		c, err := it.claim()

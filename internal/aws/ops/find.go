@@ -110,7 +110,7 @@ func (n network) client() (*awshttp.BuildableClient, error) {
 		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 		t.DialContext = func(ctx context.Context, kind, address string) (net.Conn, error) {
 			if !awsAddress(address) {
-				return nil, refused(fmt.Sprintf("asking for credentials would go to %q, which is no such place of AWS", clip(address)))
+				return nil, session.Refused(fmt.Sprintf("asking for credentials would go to %q, which is no such place of AWS", clip(address)))
 			}
 			return n.dial(ctx, kind, address)
 		}
@@ -154,16 +154,10 @@ var _ aws.HTTPClient = (*door)(nil)
 // Do refuses a request to anywhere else.
 func (d *door) Do(r *http.Request) (*http.Response, error) {
 	if !localHost(r.URL.Scheme, r.URL.Hostname()) {
-		return nil, refused(fmt.Sprintf("asking for credentials would go to %q, which is not on this machine", clip(r.URL.Host)))
+		return nil, session.Refused(fmt.Sprintf("asking for credentials would go to %q, which is not on this machine", clip(r.URL.Host)))
 	}
 	return d.client.Do(r)
 }
-
-// refused is an error that no repetition helps against.
-type refused string
-
-func (r refused) Error() string      { return string(r) }
-func (refused) RetryableError() bool { return false }
 
 var (
 	serviceHost = regexp.MustCompile(`^(?:sts|oidc|portal\.sso)\.([a-z0-9-]+)\.([a-z.]+)$`)

@@ -12,7 +12,6 @@ import (
 	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
@@ -131,7 +130,7 @@ func (g *Generator) invoke(ctx context.Context, event []byte) (Invocation, kind,
 		err = session.Classify(operation, err)
 		return Invocation{}, passing(err), err
 	}
-	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
+	id := session.RequestID(out.ResultMetadata)
 	answered := Invocation{Answer: out.Payload, Version: aws.ToString(out.ExecutedVersion), RequestID: id}
 	if out.FunctionError != nil {
 		return answered, final, readFailure(out.Payload, id)

@@ -93,7 +93,7 @@ func (in *Subject) resource(service, name string) string {
 	case "s3":
 		region, account = "", ""
 	}
-	return strings.Join([]string{"arn", in.Partition, service, region, account, name}, ":")
+	return arn.ARN{Partition: in.Partition, Service: service, Region: region, Account: account, Resource: name}.String()
 }
 
 // Role is the ARN of one of the installation's roles, such as "signer".

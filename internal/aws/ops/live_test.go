@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -228,6 +229,31 @@ func TestSubject(t *testing.T) {
 		change(&n)
 		if in, err := SubjectOf(n); err == nil {
 			t.Errorf("%s: %+v", name, in)
+		}
+	}
+}
+
+// TestPages: a list ends, also one that leads back to its own page or on for
+// ever.
+func TestPages(t *testing.T) {
+	for name, c := range map[string]struct {
+		next  func(asked int) string
+		asked int
+		fails bool
+	}{
+		"one page":    {func(int) string { return "" }, 1, false},
+		"three pages": {func(n int) string { return []string{"a", "b", ""}[n] }, 3, false},
+		"one again":   {func(int) string { return "a" }, 2, true},
+		"no end":      {func(n int) string { return strconv.Itoa(n) }, maxPages, true},
+	} {
+		asked := 0
+		err := pages(func(*string) (*string, error) {
+			marker := c.next(asked)
+			asked++
+			return &marker, nil
+		})
+		if asked != c.asked || errors.Is(err, session.ErrRemote) != c.fails {
+			t.Errorf("%s: asked %d times, %v", name, asked, err)
 		}
 	}
 }

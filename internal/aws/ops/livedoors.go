@@ -90,10 +90,6 @@ func (e *examination) lookAtDoors(ctx context.Context) {
 // lookAtDestinations holds where answers go to the template's queue. An event
 // that failed has the order in it, and an answer that did not the certificates.
 func (e *examination) lookAtDestinations(c *check, i types.FunctionEventInvokeConfig) {
-	at := func(v any, name string) any {
-		m, _ := v.(map[string]any)
-		return m[name]
-	}
 	var success, failure string
 	if d := i.DestinationConfig; d != nil && d.OnSuccess != nil {
 		success = aws.ToString(d.OnSuccess.Destination)
@@ -105,7 +101,7 @@ func (e *examination) lookAtDestinations(c *check, i types.FunctionEventInvokeCo
 	list, _ := e.stacks.some("AWS::Lambda::EventInvokeConfig")
 	for _, r := range list {
 		for _, on := range []string{"OnSuccess", "OnFailure"} {
-			if to := loosely(at(at(r.Properties["DestinationConfig"], on), "Destination")); to != "" {
+			if to := loosely(at(r.Properties, "DestinationConfig", on, "Destination")); to != "" {
 				asked[on] = append(asked[on], to)
 			}
 		}
@@ -125,31 +121,17 @@ func (e *examination) lookAtDestinations(c *check, i types.FunctionEventInvokeCo
 // aliases, the versions.
 func (e *examination) qualifiers(ctx context.Context, c *check) []*string {
 	list := []*string{nil, &e.Alias}
-	err := pages(func(next *string) (*string, error) {
-		out, err := e.Lambda.ListVersionsByFunction(ctx, &lambda.ListVersionsByFunctionInput{FunctionName: &e.Function, Marker: next})
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range out.Versions {
-			if aws.ToString(v.Version) != latest { // its policy is the function's
-				list = append(list, v.Version)
-			}
-		}
-		return out.NextMarker, nil
-	})
+	versions, err := publishedVersions(ctx, e.Lambda, e.Function) // the policy of $LATEST is the function's
+	for _, v := range versions {
+		list = append(list, v.Version)
+	}
 	c.seen("lambda:ListVersionsByFunction", err)
-	err = pages(func(next *string) (*string, error) {
-		out, err := e.Lambda.ListAliases(ctx, &lambda.ListAliasesInput{FunctionName: &e.Function, Marker: next})
-		if err != nil {
-			return nil, err
+	aliases, err := e.aliases(ctx)
+	for _, a := range aliases {
+		if !slices.ContainsFunc(list, func(q *string) bool { return aws.ToString(q) == aws.ToString(a.Name) }) {
+			list = append(list, a.Name)
 		}
-		for _, a := range out.Aliases {
-			if !slices.ContainsFunc(list, func(q *string) bool { return aws.ToString(q) == aws.ToString(a.Name) }) {
-				list = append(list, a.Name)
-			}
-		}
-		return out.NextMarker, nil
-	})
+	}
 	c.seen("lambda:ListAliases", err)
 	return list
 }

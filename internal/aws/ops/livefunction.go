@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,7 @@ type (
 		GetCodeSigningConfig(context.Context, *lambda.GetCodeSigningConfigInput, ...func(*lambda.Options)) (*lambda.GetCodeSigningConfigOutput, error)
 	}
 	versionAPI interface {
-		ListVersionsByFunction(context.Context, *lambda.ListVersionsByFunctionInput, ...func(*lambda.Options)) (*lambda.ListVersionsByFunctionOutput, error)
+		versionLister
 		ListAliases(context.Context, *lambda.ListAliasesInput, ...func(*lambda.Options)) (*lambda.ListAliasesOutput, error)
 		GetFunction(context.Context, *lambda.GetFunctionInput, ...func(*lambda.Options)) (*lambda.GetFunctionOutput, error)
 	}
@@ -234,26 +235,20 @@ func (e *examination) lookAtRunning(ctx context.Context) {
 func (e *examination) lookAtVersions(ctx context.Context) {
 	c := e.check("versions", gainsVersion, "delete versions that are neither in force nor the one to go back to; requesters may call the alias only")
 	var inForce string
-	err := pages(func(next *string) (*string, error) {
-		out, err := e.Lambda.ListAliases(ctx, &lambda.ListAliasesInput{FunctionName: &e.Function, Marker: next})
-		if err != nil {
-			return nil, err
+	aliases, err := e.aliases(ctx)
+	for _, a := range aliases {
+		if aws.ToString(a.Name) != e.Alias {
+			c.add(Changed, "there is another alias: %s for version %s", aws.ToString(a.Name), aws.ToString(a.FunctionVersion))
+			continue
 		}
-		for _, a := range out.Aliases {
-			if aws.ToString(a.Name) != e.Alias {
-				c.add(Changed, "there is another alias: %s for version %s", aws.ToString(a.Name), aws.ToString(a.FunctionVersion))
-				continue
-			}
-			inForce = aws.ToString(a.FunctionVersion)
-			c.want(inForce != latest, "the alias %s runs %s, whose code and configuration can change at any time", e.Alias, latest)
-			if a.RoutingConfig != nil {
-				for version, weight := range a.RoutingConfig.AdditionalVersionWeights {
-					c.add(Changed, "the alias %s sends %.4g%% of its calls to version %s", e.Alias, weight*100, version)
-				}
+		inForce = aws.ToString(a.FunctionVersion)
+		c.want(inForce != latest, "the alias %s runs %s, whose code and configuration can change at any time", e.Alias, latest)
+		if a.RoutingConfig != nil {
+			for version, weight := range a.RoutingConfig.AdditionalVersionWeights {
+				c.add(Changed, "the alias %s sends %.4g%% of its calls to version %s", e.Alias, weight*100, version)
 			}
 		}
-		return out.NextMarker, nil
-	})
+	}
 	if absent(err, "ResourceNotFoundException") {
 		return // said already
 	}
@@ -264,19 +259,7 @@ func (e *examination) lookAtVersions(ctx context.Context) {
 		c.add(Changed, "the alias %s does not exist", e.Alias)
 		return
 	}
-	var published []types.FunctionConfiguration
-	err = pages(func(next *string) (*string, error) {
-		out, err := e.Lambda.ListVersionsByFunction(ctx, &lambda.ListVersionsByFunctionInput{FunctionName: &e.Function, Marker: next})
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range out.Versions {
-			if aws.ToString(v.Version) != latest {
-				published = append(published, v)
-			}
-		}
-		return out.NextMarker, nil
-	})
+	published, err := publishedVersions(ctx, e.Lambda, e.Function)
 	if !c.seen("lambda:ListVersionsByFunction", err) {
 		return
 	}
@@ -314,18 +297,57 @@ func (e *examination) lookAtVersions(ctx context.Context) {
 	c.ok("%s is version %s, all of the calls; %s", e.Alias, inForce, text)
 }
 
+// aliases lists the function's aliases, and with an error those that were read
+// before it.
+func (e *examination) aliases(ctx context.Context) (list []types.AliasConfiguration, err error) {
+	err = pages(func(next *string) (*string, error) {
+		out, err := e.Lambda.ListAliases(ctx, &lambda.ListAliasesInput{FunctionName: &e.Function, Marker: next})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, out.Aliases...)
+		return out.NextMarker, nil
+	})
+	return list, err
+}
+
+// versionLister is what publishedVersions needs of Lambda.
+type versionLister interface {
+	ListVersionsByFunction(context.Context, *lambda.ListVersionsByFunctionInput, ...func(*lambda.Options)) (*lambda.ListVersionsByFunctionOutput, error)
+}
+
+// publishedVersions lists the versions of a function, as Lambda does oldest
+// first, and with an error those that were read before it.
+func publishedVersions(ctx context.Context, client versionLister, function string) (list []types.FunctionConfiguration, err error) {
+	err = pages(func(next *string) (*string, error) {
+		out, err := client.ListVersionsByFunction(ctx, &lambda.ListVersionsByFunctionInput{FunctionName: &function, Marker: next})
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range out.Versions {
+			if aws.ToString(v.Version) != latest {
+				list = append(list, v)
+			}
+		}
+		return out.NextMarker, nil
+	})
+	return list, err
+}
+
 func versionNumber(f types.FunctionConfiguration) int {
 	n, _ := strconv.Atoi(aws.ToString(f.Version))
 	return n
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// at is the value under a path of names in a template, nil where there is none.
+func at(v any, path ...string) any {
+	for _, name := range path {
+		m, _ := v.(map[string]any)
+		v = m[name]
 	}
-	slices.Sort(out)
-	return out
+	return v
 }
 
 // texts reads a list of strings out of a template.

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/stakeseal/stakeseal/infra/policy"
+	"github.com/stakeseal/stakeseal/internal/aws/arn"
 )
 
 // An outsider is a principal of the account that is none of the installation's
@@ -62,7 +63,7 @@ func covers(p, q string) bool {
 	}
 	// A star of q, read as a character, is matched by a star only, unless p has
 	// a '?', which it would take for one.
-	return !strings.Contains(p, "?") && !strings.Contains(p, "${") && wild(p, q)
+	return !strings.Contains(p, "?") && !strings.Contains(p, "${") && policy.Glob(p, q)
 }
 
 // meets says whether the statement may speak of something that a pattern
@@ -164,12 +165,13 @@ func (e *examination) ours() map[string][]string {
 			"ssm":        {"document/*", "managed-instance/*", "automation-*", "association/*", "maintenancewindow/*", "session/*"},
 		} {
 			for _, r := range resources {
-				out[service] = append(out[service], strings.Join([]string{"arn", e.Partition, service, region, e.Account, r}, ":"))
+				out[service] = append(out[service], arn.ARN{Partition: e.Partition, Service: service, Region: region, Account: e.Account, Resource: r}.String())
 			}
 		}
-		machine := strings.Join([]string{"arn", e.Partition, "ec2", region, e.Account, "instance/*"}, ":")
+		machine := arn.ARN{Partition: e.Partition, Service: "ec2", Region: region, Account: e.Account, Resource: "instance/*"}.String()
+		document := arn.ARN{Partition: e.Partition, Service: "ssm", Region: region, Resource: "document/*"}.String() // AWS's own
 		out["ec2-instance-connect"] = append(out["ec2-instance-connect"], machine)
-		out["ssm"] = append(out["ssm"], machine, strings.Join([]string{"arn", e.Partition, "ssm", region, "", "document/*"}, ":"))
+		out["ssm"] = append(out["ssm"], machine, document)
 	}
 	return out
 }

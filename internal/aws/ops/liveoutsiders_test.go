@@ -6,6 +6,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"github.com/stakeseal/stakeseal/infra/policy"
 )
 
 // outsider gives a role that is none of ours these rights, and says what is
@@ -108,13 +110,13 @@ func FuzzOverlap(f *testing.F) {
 		if len(a)+len(b)+len(text) > 200 {
 			return
 		}
-		if wild(a, text) && wild(b, text) && !overlap(a, b) {
+		if policy.Glob(a, text) && policy.Glob(b, text) && !overlap(a, b) {
 			t.Errorf("%q matches %q and %q, which do not overlap", text, a, b)
 		}
-		if covers(a, b) && wild(b, text) && !wild(a, text) {
+		if covers(a, b) && policy.Glob(b, text) && !policy.Glob(a, text) {
 			t.Errorf("%q covers %q, and does not match %q", a, b, text)
 		}
-		if !strings.ContainsAny(b, "*?") && overlap(a, b) != wild(a, b) {
+		if !strings.ContainsAny(b, "*?") && overlap(a, b) != policy.Glob(a, b) {
 			t.Errorf("%q and %q", a, b)
 		}
 	})

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/stakeseal/stakeseal/infra/policy"
 )
 
 // policyDocument is a policy as AWS gives it, of a role, a key or a bucket. It
@@ -42,13 +44,14 @@ type policyCondition struct {
 // bucket's, and what identities can have attached is shorter.
 const maxPolicy = 128 << 10
 
-var errPolicy = errors.New("not a policy that this program understands")
+// ErrPolicy is wrapped where a policy is not to be understood.
+var ErrPolicy = errors.New("not a policy that this program understands")
 
 // parsePolicy reads a policy. Elements that it does not know are an error: a
 // policy that was half understood would be reported as harmless.
 func parsePolicy(text string) (*policyDocument, error) {
 	if len(text) > maxPolicy {
-		return nil, fmt.Errorf("%w: %d bytes", errPolicy, len(text))
+		return nil, fmt.Errorf("%w: %d bytes", ErrPolicy, len(text))
 	}
 	var in struct {
 		Version   string
@@ -58,10 +61,10 @@ func parsePolicy(text string) (*policyDocument, error) {
 	dec := json.NewDecoder(strings.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil {
-		return nil, fmt.Errorf("%w: %w", errPolicy, err)
+		return nil, fmt.Errorf("%w: %w", ErrPolicy, err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: data after it", errPolicy)
+		return nil, fmt.Errorf("%w: data after it", ErrPolicy)
 	}
 	// Without a version, and in 2008-10-17, ${...} stands for itself.
 	if in.Version == "" {
@@ -72,7 +75,7 @@ func parsePolicy(text string) (*policyDocument, error) {
 	for i, s := range in.Statement {
 		got, err := s.read()
 		if err != nil {
-			return nil, fmt.Errorf("%w: statement %d (%q): %w", errPolicy, i+1, clip(s.Sid), err)
+			return nil, fmt.Errorf("%w: statement %d (%q): %w", ErrPolicy, i+1, clip(s.Sid), err)
 		}
 		p.statements = append(p.statements, got)
 		all = append(all, got.canonical)
@@ -225,35 +228,10 @@ func asSet(list []string) []string {
 	return slices.Compact(out)
 }
 
-// wild matches a pattern of policies: '*' is any number of characters, '?' one.
-func wild(pattern, s string) bool {
-	// Backtracking to the last star only, so that a hostile pattern costs no
-	// more than the product of the lengths.
-	p, i, star, mark := 0, 0, -1, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, i
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == s[i]):
-			p, i = p+1, i+1
-		case star >= 0:
-			mark++
-			p, i = star+1, mark
-		default:
-			return false
-		}
-	}
-	for p < len(pattern) && pattern[p] == '*' {
-		p++
-	}
-	return p == len(pattern)
-}
-
 // about says whether the statement speaks of an action.
 func (s policyStatement) about(action string) bool {
 	action = strings.ToLower(action)
-	return s.notAction != slices.ContainsFunc(s.actions, func(a string) bool { return wild(strings.ToLower(a), action) })
+	return s.notAction != slices.ContainsFunc(s.actions, func(a string) bool { return policy.Glob(strings.ToLower(a), action) })
 }
 
 // on says whether the statement may speak of a resource. A policy variable
@@ -262,7 +240,7 @@ func (s policyStatement) on(resource string) bool {
 	if s.resources == nil {
 		return true // a trust policy has none
 	}
-	return s.notResource != slices.ContainsFunc(s.resources, func(r string) bool { return wild(variables(r), resource) })
+	return s.notResource != slices.ContainsFunc(s.resources, func(r string) bool { return policy.Glob(variables(r), resource) })
 }
 
 // certainlyOn is on for a denial: a variable matches nothing.
@@ -271,7 +249,7 @@ func (s policyStatement) certainlyOn(resource string) bool {
 		return true
 	}
 	return s.notResource != slices.ContainsFunc(s.resources, func(r string) bool {
-		return wild(r, resource) || s.notResource && wild(variables(r), resource)
+		return policy.Glob(r, resource) || s.notResource && policy.Glob(variables(r), resource)
 	})
 }
 
@@ -385,7 +363,7 @@ func (c policyCondition) holdsFor(principal string) bool {
 	if strings.ToLower(c.key) != principalARN || !strings.HasPrefix(principal, "arn:") || strings.ContainsAny(principal, "*?") || wholeAccount(principal) {
 		return false
 	}
-	among := slices.ContainsFunc(c.values, func(v string) bool { return v == principal || wild(v, principal) })
+	among := slices.ContainsFunc(c.values, func(v string) bool { return v == principal || policy.Glob(v, principal) })
 	switch strings.ToLower(c.operator) {
 	case "stringequals", "arnequals", "stringlike", "arnlike":
 		return among
@@ -407,7 +385,7 @@ func (s policyStatement) contradicts(context map[string]string) bool {
 		name, ok := strings.CutPrefix(strings.ToLower(c.key), contextCondition)
 		value, there := context[name]
 		return ok && there && (c.operator == "StringEquals" || c.operator == "StringLike") &&
-			!slices.ContainsFunc(c.values, func(v string) bool { return wild(v, value) })
+			!slices.ContainsFunc(c.values, func(v string) bool { return policy.Glob(v, value) })
 	})
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stakeseal/stakeseal/infra/policy"
 )
 
 func mustParse(t *testing.T, v any) *policyDocument {
@@ -18,7 +20,7 @@ func mustParse(t *testing.T, v any) *policyDocument {
 	return p
 }
 
-func TestWild(t *testing.T) {
+func TestGlob(t *testing.T) {
 	for _, c := range []struct {
 		pattern, s string
 		want       bool
@@ -26,12 +28,12 @@ func TestWild(t *testing.T) {
 		{"", "", true}, {"*", "", true}, {"*", "abc", true}, {"a*c", "abc", true}, {"a*c", "ab", false}, {"a?c", "abc", true}, {"a?c", "ac", false},
 		{"a*b*c", "aXbXbc", true}, {"kms:D*", "kms:Decrypt", true}, {"**", "x", true}, {"a", "ab", false}, {"ab", "a", false}, {"*b", "ab", true}, {"[a]", "a", false}, {"a/*", "a/b/c", true},
 	} {
-		if got := wild(c.pattern, c.s); got != c.want {
-			t.Errorf("wild(%q, %q) = %v", c.pattern, c.s, got)
+		if got := policy.Glob(c.pattern, c.s); got != c.want {
+			t.Errorf("Glob(%q, %q) = %v", c.pattern, c.s, got)
 		}
 	}
 	// Quadratic at worst, not exponential.
-	if wild(strings.Repeat("*a", 2000)+"b", strings.Repeat("a", 4000)) {
+	if policy.Glob(strings.Repeat("*a", 2000)+"b", strings.Repeat("a", 4000)) {
 		t.Error("it matches")
 	}
 }
@@ -149,7 +151,7 @@ func TestParsePolicyRefuses(t *testing.T) {
 		"no principal": `{"Statement":[{"Effect":"Allow","Action":"a","Principal":{}}]}`, "a condition's value": `{"Statement":[{"Effect":"Allow","Action":"a","Condition":{"Bool":{"a":{}}}}]}`,
 		"too long": `{"Version":"` + strings.Repeat("x", maxPolicy) + `"}`,
 	} {
-		if p, err := parsePolicy(text); !errors.Is(err, errPolicy) || p != nil {
+		if p, err := parsePolicy(text); !errors.Is(err, ErrPolicy) || p != nil {
 			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 	}
@@ -172,7 +174,7 @@ func FuzzPolicy(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := parsePolicy(text)
 		if err != nil {
-			if !errors.Is(err, errPolicy) {
+			if !errors.Is(err, ErrPolicy) {
 				t.Fatalf("%v is of no class", err)
 			}
 			return

@@ -262,11 +262,7 @@ func days(days, years *int32) string {
 
 // lockOf is the retention of a template's bucket, "" for none.
 func lockOf(want Resource) string {
-	at := func(v any, name string) any {
-		m, _ := v.(map[string]any)
-		return m[name]
-	}
-	r := at(at(want.Properties["ObjectLockConfiguration"], "Rule"), "DefaultRetention")
+	r := at(want.Properties, "ObjectLockConfiguration", "Rule", "DefaultRetention")
 	if r == nil {
 		return ""
 	}

@@ -104,7 +104,7 @@ func (a *Account) Releases(at ReleaseAt, trust *certificate.Trust) (*Releases, e
 		head := "arn:" + arn.Partition(a.Region) + ":signer:" + a.Region + ":" + a.Account + ":/signing-profiles/"
 		name, version, ok := strings.Cut(strings.TrimPrefix(at.Profile, head), "/")
 		if !strings.HasPrefix(at.Profile, head) || !ok || name == "" || version == "" || strings.Contains(version, "/") {
-			return nil, fmt.Errorf("%w: %q is no version of a signing profile of this account and region", arn.ErrARN, clipARN(at.Profile))
+			return nil, fmt.Errorf("%w: %q is no version of a signing profile of this account and region", arn.ErrARN, clip(at.Profile))
 		}
 	}
 	return r, nil
@@ -112,13 +112,6 @@ func (a *Account) Releases(at ReleaseAt, trust *certificate.Trust) (*Releases, e
 
 // Depot is the bucket as a depot.
 func (r *Releases) Depot() release.Depot { return r.depot }
-
-func clipARN(s string) string {
-	if len(s) > 200 {
-		return s[:200] + "..."
-	}
-	return s
-}
 
 // SignedObject is where AWS Signer put a signed package. It is a note, signed
 // by nobody: each use reads the object and holds it to the package.
@@ -158,7 +151,7 @@ func (r *Releases) Stamp(ctx context.Context, s *release.Signed) (SignedObject, 
 	if sha256.Sum256(data) != p.Digest || version == "" {
 		return SignedObject{}, fmt.Errorf("couldn't sign: %w: the object %s is not the package, or the bucket keeps no versions", release.ErrMixed, key)
 	}
-	_, job, err := r.run(ctx, key, version)
+	job, err := r.run(ctx, key, version)
 	if err != nil {
 		return SignedObject{}, err
 	}
@@ -188,11 +181,11 @@ func (r *Releases) Stamp(ctx context.Context, s *release.Signed) (SignedObject, 
 type finishedJob struct{ key, arn string }
 
 // run runs one signing job to its end and holds its result to what was asked.
-func (r *Releases) run(ctx context.Context, key, version string) (id string, job finishedJob, err error) {
+func (r *Releases) run(ctx context.Context, key, version string) (job finishedJob, err error) {
 	parts := strings.Split(r.profile, "/")
 	name, profileVersion := parts[len(parts)-2], parts[len(parts)-1]
 	var token [16]byte
-	rand.Read(token[:])
+	_, _ = rand.Read(token[:]) // never fails
 	started, err := r.signer.StartSigningJob(ctx, &signer.StartSigningJobInput{
 		ClientRequestToken: aws.String(hex.EncodeToString(token[:])),
 		ProfileName:        &name,
@@ -200,43 +193,43 @@ func (r *Releases) run(ctx context.Context, key, version string) (id string, job
 		Destination:        &signertypes.Destination{S3: &signertypes.S3Destination{BucketName: &r.bucket, Prefix: aws.String(signedPrefix)}},
 	})
 	if err != nil {
-		return "", job, session.Classify("signer:StartSigningJob", err)
+		return job, session.Classify("signer:StartSigningJob", err)
 	}
-	id = aws.ToString(started.JobId)
+	id := aws.ToString(started.JobId)
 	if id == "" || strings.ContainsAny(id, "/: ") {
-		return "", job, session.Malformed("signer:StartSigningJob", "", "the job's id is %q", id)
+		return job, session.Malformed("signer:StartSigningJob", "", "the job's id is %q", id)
 	}
 	const tries = 120 // four minutes at the longest
 	for try := range tries {
 		at, err := r.signer.DescribeSigningJob(ctx, &signer.DescribeSigningJobInput{JobId: &id})
 		if err != nil {
-			return id, job, session.Classify("signer:DescribeSigningJob", err)
+			return job, session.Classify("signer:DescribeSigningJob", err)
 		}
 		switch at.Status {
 		case signertypes.SigningStatusInProgress:
 			if err := r.Pause(ctx, min(time.Duration(try+1)*250*time.Millisecond, 2*time.Second)); err != nil {
-				return id, job, err
+				return job, err
 			}
 			continue
 		case signertypes.SigningStatusSucceeded:
 		default:
-			return id, job, fmt.Errorf("%w: job %s: %s: %q", ErrSigning, id, at.Status, aws.ToString(at.StatusReason))
+			return job, fmt.Errorf("%w: job %s: %s: %q", ErrSigning, id, at.Status, aws.ToString(at.StatusReason))
 		}
 		source, object := at.Source, at.SignedObject
 		switch {
 		case source == nil || source.S3 == nil || aws.ToString(source.S3.BucketName) != r.bucket || aws.ToString(source.S3.Key) != key || aws.ToString(source.S3.Version) != version:
-			return id, job, fmt.Errorf("%w: job %s signed another object", ErrSigning, id)
+			return job, fmt.Errorf("%w: job %s signed another object", ErrSigning, id)
 		case aws.ToString(at.ProfileName) != name || aws.ToString(at.ProfileVersion) != profileVersion || at.RevocationRecord != nil:
-			return id, job, fmt.Errorf("%w: job %s signed with profile %q, version %q, or is revoked; the installation's is %s", ErrSigning, id, aws.ToString(at.ProfileName), aws.ToString(at.ProfileVersion), r.profile)
+			return job, fmt.Errorf("%w: job %s signed with profile %q, version %q, or is revoked; the installation's is %s", ErrSigning, id, aws.ToString(at.ProfileName), aws.ToString(at.ProfileVersion), r.profile)
 		case object == nil || object.S3 == nil || aws.ToString(object.S3.BucketName) != r.bucket || !strings.HasPrefix(aws.ToString(object.S3.Key), signedPrefix):
-			return id, job, fmt.Errorf("%w: job %s put its result elsewhere", ErrSigning, id)
+			return job, fmt.Errorf("%w: job %s put its result elsewhere", ErrSigning, id)
 		case at.SignatureExpiresAt != nil && at.SignatureExpiresAt.Before(time.Now()):
-			return id, job, fmt.Errorf("%w: the signature of job %s has expired already", ErrSigning, id)
+			return job, fmt.Errorf("%w: the signature of job %s has expired already", ErrSigning, id)
 		}
 		head, _, _ := strings.Cut(r.profile, ":/signing-profiles/")
-		return id, finishedJob{*object.S3.Key, head + ":/signing-jobs/" + id}, nil
+		return finishedJob{*object.S3.Key, head + ":/signing-jobs/" + id}, nil
 	}
-	return id, job, fmt.Errorf("%w: job %s did not end", ErrSigning, id)
+	return job, fmt.Errorf("%w: job %s did not end", ErrSigning, id)
 }
 
 // signed reads where a package's signed object is and holds the object to the

@@ -220,24 +220,16 @@ func (r *Releases) publish(ctx context.Context, s *release.Signed, object Signed
 
 // versions lists the published versions, oldest first.
 func (r *Releases) versions(ctx context.Context) ([]version, error) {
-	var list []version
-	in := &lambda.ListVersionsByFunctionInput{FunctionName: &r.name}
-	for {
-		out, err := r.lambda.ListVersionsByFunction(ctx, in)
-		if err != nil {
-			return nil, session.Classify("lambda:ListVersionsByFunction", err)
-		}
-		for _, c := range out.Versions {
-			if number := aws.ToString(c.Version); number != "$LATEST" {
-				name, pkg := readDescription(aws.ToString(c.Description))
-				list = append(list, version{number, c, pkg, name})
-			}
-		}
-		if aws.ToString(out.NextMarker) == "" {
-			return list, nil
-		}
-		in.Marker = out.NextMarker
+	published, err := publishedVersions(ctx, r.lambda, r.name)
+	if err != nil {
+		return nil, session.Classify("lambda:ListVersionsByFunction", err)
 	}
+	list := make([]version, len(published))
+	for i, c := range published {
+		name, pkg := readDescription(aws.ToString(c.Description))
+		list[i] = version{aws.ToString(c.Version), c, pkg, name}
+	}
+	return list, nil
 }
 
 // point moves the alias to a version and returns the one it stood for, "" if

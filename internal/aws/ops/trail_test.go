@@ -172,6 +172,10 @@ func TestParseCall(t *testing.T) {
 			Who: roleARN("signer"), Session: "i-1", Account: testAccount, Source: "203.0.113.7", Agent: "aws-sdk-go-v2", Resources: []string{signingKey}, Policy: "{}"}},
 		"grant": {eventText("1", "kms", "CreateGrant", noon, m{"requestParameters": m{"granteePrincipal": "arn:x", "operations": []string{"Decrypt"}}, "responseElements": m{"grantId": "g"}}), Call{EventID: "1", Time: noon, Region: "us-east-1", Service: "kms", Action: "CreateGrant", RequestID: "r-1",
 			Who: roleARN("signer"), Session: "i-1", Account: testAccount, Source: "203.0.113.7", Agent: "aws-sdk-go-v2", Resources: []string{signingKey}, Grantee: "arn:x", Grants: []string{"Decrypt"}, GrantID: "g"}},
+		"grant revoked": {eventText("1", "kms", "RevokeGrant", noon, m{"requestParameters": m{"grantId": "g"}, "responseElements": m{"keyId": signingKey}}), Call{EventID: "1", Time: noon, Region: "us-east-1", Service: "kms", Action: "RevokeGrant", RequestID: "r-1",
+			Who: roleARN("signer"), Session: "i-1", Account: testAccount, Source: "203.0.113.7", Agent: "aws-sdk-go-v2", Resources: []string{signingKey}, GrantID: "g"}},
+		"grant retired": {eventText("1", "kms", "RetireGrant", noon, m{"requestParameters": nil, "responseElements": m{"keyId": signingKey}, "additionalEventData": m{"grantId": "g"}}), Call{EventID: "1", Time: noon, Region: "us-east-1", Service: "kms", Action: "RetireGrant", RequestID: "r-1",
+			Who: roleARN("signer"), Session: "i-1", Account: testAccount, Source: "203.0.113.7", Agent: "aws-sdk-go-v2", Resources: []string{signingKey}, GrantID: "g"}},
 		"service": {eventText("1", "sts", "AssumeRole", noon, m{"userIdentity": m{"type": "AWSService", "invokedBy": "lambda.amazonaws.com"}, "requestParameters": m{"roleArn": "arn:r"}, "resources": nil}), Call{EventID: "1", Time: noon, Region: "us-east-1", Service: "sts", Action: "AssumeRole", RequestID: "r-1",
 			Who: "lambda.amazonaws.com", Source: "203.0.113.7", Agent: "aws-sdk-go-v2", Role: "arn:r"}},
 		"enclave": {eventText("1", "kms", "Decrypt", noon, m{"additionalEventData": m{"recipient": m{"attestationDocumentEnclaveImageDigest": "abc"}}}), Call{EventID: "1", Time: noon, Region: "us-east-1", Service: "kms", Action: "Decrypt", RequestID: "r-1",
@@ -187,7 +191,7 @@ func TestParseCall(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{
-		"nothing": "", "no object": "[]", "no id": eventText("", "kms", "Decrypt", noon, nil), "no time": `{"eventID":"1","eventSource":"kms.amazonaws.com","eventName":"Decrypt"}`,
+		"nothing": "", "no object": "[]", "two events": decrypted("1", noon, nil) + decrypted("2", noon, nil), "no id": eventText("", "kms", "Decrypt", noon, nil), "no time": `{"eventID":"1","eventSource":"kms.amazonaws.com","eventName":"Decrypt"}`,
 		"no source": eventText("1", "kms", "Decrypt", noon, m{"eventSource": ""}), "no name": eventText("1", "kms", "", noon, nil),
 		"a context that is none": eventText("1", "kms", "Decrypt", noon, m{"requestParameters": m{"encryptionContext": 3}}),
 		"too long":               eventText("1", "kms", "Decrypt", noon, m{"userAgent": strings.Repeat("x", maxEventBytes)}),

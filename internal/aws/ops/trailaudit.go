@@ -221,6 +221,3 @@ func (h *History) Search(ctx context.Context, s *Sought, from, now time.Time) (c
 func (l *Logs) Search(ctx context.Context, s *Sought, region string, from, now time.Time) ([]Call, error) {
 	return l.Read(ctx, region, from, now, s.wants)
 }
-
-// ErrPolicy is wrapped where a key's policy is not to be understood.
-var ErrPolicy = errPolicy

@@ -2,8 +2,10 @@ package ops
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -81,8 +83,7 @@ func parseCall(data []byte) (*Call, error) {
 		return nil, badEvent("%d bytes", len(data))
 	}
 	var e eventJSON
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if err := dec.Decode(&e); err != nil {
+	if err := json.Unmarshal(data, &e); err != nil {
 		return nil, badEvent("%w", err)
 	}
 	service, _, _ := strings.Cut(e.EventSource, ".")
@@ -111,24 +112,22 @@ func parseCall(data []byte) (*Call, error) {
 	if err := c.readParameters(e.Parameters); err != nil {
 		return nil, err
 	}
+	// The id of a grant stands in what CreateGrant answers, in what RevokeGrant
+	// is asked, and beside both for RetireGrant.
 	var answer struct {
-		GrantID     string `json:"grantId"`
-		KeyMetadata struct {
-			ARN string `json:"arn"`
-		} `json:"keyMetadata"`
+		GrantID string `json:"grantId"`
 	}
-	if present(e.Answer) {
-		if err := json.Unmarshal(e.Answer, &answer); err == nil {
-			c.GrantID = answer.GrantID
-		}
+	if present(e.Answer) && json.Unmarshal(e.Answer, &answer) == nil {
+		c.GrantID = cmp.Or(answer.GrantID, c.GrantID)
 	}
 	var additional struct {
+		GrantID   string `json:"grantId"`
 		Recipient struct {
 			Image string `json:"attestationDocumentEnclaveImageDigest"`
 		} `json:"recipient"`
 	}
 	if present(e.Additional) && json.Unmarshal(e.Additional, &additional) == nil {
-		c.Attested = additional.Recipient.Image
+		c.Attested, c.GrantID = additional.Recipient.Image, cmp.Or(c.GrantID, additional.GrantID)
 	}
 	// A dry run that would have been allowed fails with this code.
 	if c.Error == "DryRunOperationException" || c.Error == "DryRunOperation" {
@@ -222,12 +221,7 @@ func attributeText(raw json.RawMessage) string {
 
 // Names says whether the call is about a resource.
 func (c *Call) Names(arn string) bool {
-	for _, r := range c.Resources {
-		if r == arn {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.Resources, arn)
 }
 
 // String shows a call on one line.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
@@ -64,9 +63,8 @@ func (o *Opener) Open(ctx context.Context, row Row) (*Secret, error) {
 	}
 	plain := secret.Take(out.Plaintext)
 	defer plain.Wipe()
-	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
 	if got := aws.ToString(out.KeyId); got != o.key {
-		return nil, session.Malformed(operation, id, "it answered for key %q", got)
+		return nil, session.Malformed(operation, session.RequestID(out.ResultMetadata), "it answered for key %q", got)
 	}
 	return parse(plain)
 }

@@ -19,32 +19,39 @@ const maxPlain = 4096
 // parse reads a plaintext: the three names, each once, in any order, white
 // space between tokens as JSON has it, no escapes (base64 needs none), nothing
 // behind. Nothing of it is echoed. The plaintext stays the caller's to wipe.
-func parse(plain *secret.Bytes) (s *Secret, err error) {
+func parse(plain *secret.Bytes) (*Secret, error) {
 	if plain.Len() > maxPlain {
 		return nil, fmt.Errorf("%w: its plaintext has %d bytes, more than %d", ErrRow, plain.Len(), maxPlain)
 	}
-	s = &Secret{}
+	s := &Secret{}
+	if err := s.read(plain); err != nil {
+		return nil, fmt.Errorf("%w: its plaintext %w", ErrRow, err)
+	}
+	return s, nil
+}
+
+// read fills an empty s, or leaves nothing in it that is not wiped.
+func (s *Secret) read(plain *secret.Bytes) (err error) {
 	defer func() {
 		if err != nil {
 			s.Wipe()
-			s, err = nil, fmt.Errorf("%w: its plaintext %w", ErrRow, err)
 		}
 	}()
 	r := &scanner{rest: plain.Expose()}
 	if !r.token('{') {
-		return s, errors.New("is no JSON object")
+		return errors.New("is no JSON object")
 	}
 	for n := range 3 {
 		if n > 0 && !r.token(',') {
-			return s, errors.New("lacks a field, or is no JSON")
+			return errors.New("lacks a field, or is no JSON")
 		}
 		name, ok := r.text()
 		if !ok || !r.token(':') {
-			return s, errors.New("is no JSON object of texts")
+			return errors.New("is no JSON object of texts")
 		}
 		encoded, ok := r.text()
 		if !ok {
-			return s, errors.New("is no JSON object of texts")
+			return errors.New("is no JSON object of texts")
 		}
 		var into **secret.Bytes
 		switch string(name) { // the compiler makes no copy for it
@@ -55,19 +62,19 @@ func parse(plain *secret.Bytes) (s *Secret, err error) {
 		case "mnemonic_b64":
 			into = &s.Words
 		default:
-			return s, errors.New("has a field that the sample does not write")
+			return errors.New("has a field that the sample does not write")
 		}
 		if *into != nil {
-			return s, errors.New("has a field twice")
+			return errors.New("has a field twice")
 		}
 		if *into, err = decode(encoded); err != nil {
-			return s, err
+			return err
 		}
 	}
 	if !r.token('}') || !r.end() {
-		return s, errors.New("goes on behind its three fields")
+		return errors.New("goes on behind its three fields")
 	}
-	return s, nil
+	return nil
 }
 
 func decode(encoded []byte) (*secret.Bytes, error) {

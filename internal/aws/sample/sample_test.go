@@ -220,6 +220,20 @@ func TestPlaintexts(t *testing.T) {
 	}
 }
 
+// What was read before a plaintext turned out bad is wiped.
+func TestReadWipes(t *testing.T) {
+	text := `{"keystore_b64":"a2V5c3RvcmU=","password_b64":"cGFzc3dvcmQ=","mnemonic_b64":"bGVnYWw="} and more`
+	s := &Secret{}
+	if err := s.read(secret.Copy([]byte(text))); err == nil {
+		t.Fatal("it was read")
+	}
+	for what, b := range map[string]*secret.Bytes{"keystore": s.Keystore, "password": s.Password, "words": s.Words} {
+		if b == nil || b.Len() != 0 {
+			t.Errorf("the %s: %d bytes are left", what, b.Len())
+		}
+	}
+}
+
 func TestExports(t *testing.T) {
 	made := invoke(t, function(t, plainly), 2)
 	good := string(sampletest.Export(made...))

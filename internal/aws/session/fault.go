@@ -8,8 +8,10 @@ import (
 	"net/url"
 	"strings"
 
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
 )
 
 // Classes of errors; compare with errors.Is.
@@ -82,7 +84,7 @@ func Classify(operation string, err error) error {
 	}
 	var api smithy.APIError
 	var send *url.Error
-	var local refused
+	var local Refused
 	switch {
 	case errors.Is(err, ErrCredentials):
 		f.class, f.Message = ErrCredentials, clip(err.Error())
@@ -104,6 +106,12 @@ func Classify(operation string, err error) error {
 
 // throttled is what some services send with 403, meaning not now.
 var throttled = map[string]bool{"RequestThrottled": true, "RequestThrottledException": true, "Throttling": true, "ThrottlingException": true, "RequestTimeTooSkewed": true}
+
+// RequestID is the id under which AWS and its trail know an answered call.
+func RequestID(m middleware.Metadata) string {
+	id, _ := awsmiddleware.GetRequestIDMetadata(m)
+	return id
+}
 
 // Malformed is the fault of an answer that AWS would not give.
 func Malformed(operation, requestID, format string, args ...any) error {

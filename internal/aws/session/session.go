@@ -75,7 +75,7 @@ func New(region string, c aws.CredentialsProvider, o Options) aws.Config {
 	case err != nil:
 	case c == nil:
 		// The SDK would send the call unsigned.
-		err = refused("no credentials were given")
+		err = Refused("no credentials were given")
 	}
 	if err != nil {
 		client = &doer{err: err}
@@ -107,6 +107,23 @@ func New(region string, c aws.CredentialsProvider, o Options) aws.Config {
 	return cfg
 }
 
+// EachRegion returns a function that gives the client of a region, made once,
+// with these credentials. It makes no call, and is safe for concurrent use.
+func EachRegion[C any](c aws.CredentialsProvider, o Options, client func(aws.Config) C) func(region string) C {
+	var mu sync.Mutex
+	clients := map[string]C{}
+	return func(region string) C {
+		mu.Lock()
+		defer mu.Unlock()
+		there, ok := clients[region]
+		if !ok {
+			there = client(New(region, c, o))
+			clients[region] = there
+		}
+		return there
+	}
+}
+
 // Bound is how long one attempt of a call may take under a configuration of
 // New, 0 for another's.
 func Bound(cfg aws.Config) time.Duration {
@@ -116,12 +133,15 @@ func Bound(cfg aws.Config) time.Duration {
 	return 0
 }
 
-// refused is an error that no repetition helps against. The SDK takes every
+// Refused is an error that no repetition helps against. The SDK takes every
 // other error of an HTTP client for a broken connection.
-type refused string
+type Refused string
 
-func (r refused) Error() string      { return string(r) }
-func (refused) RetryableError() bool { return false }
+// Error is what it says.
+func (r Refused) Error() string { return string(r) }
+
+// RetryableError tells the SDK to give up.
+func (Refused) RetryableError() bool { return false }
 
 // doer sends requests to the one place they may go to.
 type doer struct {
@@ -136,13 +156,13 @@ var _ aws.HTTPClient = (*doer)(nil)
 
 func newClient(region string, o Options) (*doer, error) {
 	if !arn.GoodRegion(region) {
-		return nil, refused(fmt.Sprintf("%q is not a region", clip(region)))
+		return nil, Refused(fmt.Sprintf("%q is not a region", clip(region)))
 	}
 	d := &doer{tls: true, host: "." + region + "." + arn.Suffix(arn.Partition(region))}
 	if o.Endpoint != "" {
 		u, err := url.Parse(o.Endpoint)
 		if err != nil || u.Scheme != "http" || u.Hostname() != "127.0.0.1" || u.Port() == "" || o.Endpoint != "http://"+u.Host {
-			return nil, refused(fmt.Sprintf("endpoint %q is not http://127.0.0.1:PORT", clip(o.Endpoint)))
+			return nil, Refused(fmt.Sprintf("endpoint %q is not http://127.0.0.1:PORT", clip(o.Endpoint)))
 		}
 		d.tls, d.host = false, u.Host
 	}
@@ -192,9 +212,9 @@ func (d *doer) Do(r *http.Request) (*http.Response, error) {
 	}
 	switch {
 	case d.tls && (r.URL.Scheme != "https" || r.URL.Port() != "" || !d.may(r.URL.Hostname())):
-		return nil, refused(fmt.Sprintf("the call would go to %q, which is not under https://*%s", clip(r.URL.Host), d.host))
+		return nil, Refused(fmt.Sprintf("the call would go to %q, which is not under https://*%s", clip(r.URL.Host), d.host))
 	case !d.tls && (r.URL.Scheme != "http" || r.URL.Host != d.host):
-		return nil, refused(fmt.Sprintf("the call would go to %q, not to %s", clip(r.URL.Host), d.host))
+		return nil, Refused(fmt.Sprintf("the call would go to %q, not to %s", clip(r.URL.Host), d.host))
 	}
 	return d.http.Do(r)
 }

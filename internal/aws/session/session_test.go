@@ -242,7 +242,7 @@ func TestAddresses(t *testing.T) {
 		if errors.Is(err, reached) != c.goes {
 			t.Errorf("endpoint %q, %s: %v", c.endpoint, c.url, err)
 		}
-		if r, ok := errors.AsType[refused](err); !c.goes && (!ok || r.RetryableError()) {
+		if r, ok := errors.AsType[Refused](err); !c.goes && (!ok || r.RetryableError()) {
 			t.Errorf("%s: the refusal would be repeated: %v", c.url, err)
 		}
 	}

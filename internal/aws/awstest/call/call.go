@@ -10,6 +10,8 @@ package call
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -189,14 +191,11 @@ func markup(v any) []byte {
 // XML is an answer of S3: v is one element.
 func XML(v any) (*Answer, *Failure) { return &Answer{Body: markup(v)}, nil }
 
-// QueryXML is an answer of a query service: the operation's result (inner XML)
-// in its two wrappings.
-func QueryXML(operation, namespace, requestID string, result any) (*Answer, *Failure) {
-	inner := ""
-	if result != nil {
-		inner = strings.TrimPrefix(string(markup(result)), xml.Header)
-	}
-	body := xml.Header + "<" + operation + "Response xmlns=\"" + namespace + "\">" + inner +
-		"<ResponseMetadata><RequestId>" + requestID + "</RequestId></ResponseMetadata></" + operation + "Response>"
-	return &Answer{Body: []byte(body)}, nil
+// UUID makes up an id as AWS does for requests, keys and jobs.
+func UUID() string {
+	b := make([]byte, 16)
+	rand.Read(b)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b)
+	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }

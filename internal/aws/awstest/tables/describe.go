@@ -53,12 +53,6 @@ func (s *Store) describeTable(r call.Request, c *call.Call) *call.Failure {
 			about["LocalSecondaryIndexes"] = indexes
 		}
 		about["AttributeDefinitions"] = attributes
-		if t.KeyARN != "" {
-			about["SSEDescription"] = map[string]any{"Status": "ENABLED", "SSEType": "KMS", "KMSMasterKeyArn": t.KeyARN}
-		}
-		if t.Stream {
-			about["StreamSpecification"] = map[string]any{"StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES"}
-		}
 		return map[string]any{"Table": about}, nil
 	})
 }

@@ -71,7 +71,6 @@ type condition struct {
 var (
 	notExists = regexp.MustCompile(`^attribute_not_exists\((#\w+)\)$`)
 	equals    = regexp.MustCompile(`^(#\w+) = (:\w+)$`)
-	ofOne     = regexp.MustCompile(`^(#\w+) = (:\w+)$`)
 	ofPrefix  = regexp.MustCompile(`^(#\w+) = (:\w+) AND begins_with\((#\w+), (:\w+)\)$`)
 )
 
@@ -133,7 +132,7 @@ type within struct{ hash, prefix string }
 func (e *expressions) within(text, hashName, sortName string) (within, *call.Failure) {
 	m := ofPrefix.FindStringSubmatch(text)
 	if m == nil {
-		if m = ofOne.FindStringSubmatch(text); m == nil {
+		if m = equals.FindStringSubmatch(text); m == nil {
 			return within{}, invalid("this fake does not know the key condition %q", text)
 		}
 	}

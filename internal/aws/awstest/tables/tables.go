@@ -43,9 +43,7 @@ type Table struct {
 	DeletionProtection bool
 	Backups            bool // point-in-time recovery
 	BackupDays         int
-	KeyARN             string // of the encryption, "" for the service's own key
 	Policy             string // resource policy, JSON
-	Stream             bool
 }
 
 // Store holds tables. Its methods are safe for concurrent use.

@@ -27,8 +27,8 @@ var stackQueries = map[string]query{
 
 // named reads the stack's name, which may be its ARN, and asks for the right
 // to it.
-func named(show func(w *World, short string, f *form) ([]element, *call.Failure)) func(*World, *form) (func(context.Context) ([]element, *call.Failure), *call.Failure) {
-	return func(w *World, f *form) (func(context.Context) ([]element, *call.Failure), *call.Failure) {
+func named(show func(w *World, short string, f *form) ([]element, *call.Failure)) func(*World, *form) (reply, *call.Failure) {
+	return func(w *World, f *form) (reply, *call.Failure) {
 		name := f.Get("StackName")
 		if name == "" || f.Get("NextToken") != "" {
 			return nil, unknown("cloudformation %s of all stacks", f.Operation)
@@ -57,8 +57,7 @@ func named(show func(w *World, short string, f *form) ([]element, *call.Failure)
 
 // stackID is the ARN of a stack: its last part is random on AWS.
 func stackID(name string) string {
-	h := sumText(name)
-	return "arn:aws:cloudformation:" + Region + ":" + Account + ":stack/" + name + "/" + h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-8" + h[17:20] + "-" + h[20:32]
+	return "arn:aws:cloudformation:" + Region + ":" + Account + ":stack/" + name + "/" + uuidOf(name)
 }
 
 func describeStack(w *World, short string, _ *form) ([]element, *call.Failure) {

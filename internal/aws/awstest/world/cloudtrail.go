@@ -120,8 +120,7 @@ func (e Event) trailName() string {
 func (e Event) source() string { return e.Service + ".amazonaws.com" }
 
 func (e Event) eventID() string {
-	h := sumText(e.ID)
-	return h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-8" + h[17:20] + "-" + h[20:32]
+	return uuidOf(e.ID)
 }
 
 func (e Event) user() string { return e.Session[strings.LastIndex(e.Session, "/")+1:] }
@@ -199,9 +198,9 @@ func (w *World) DeliverTrail() (string, error) {
 	if err := zipped.Close(); err != nil {
 		return "", err
 	}
-	now := w.now().UTC()
+	now := time.Now().UTC()
 	key := fmt.Sprintf("AWSLogs/%s/CloudTrail/%s/%s/%s_CloudTrail_%s_%s_%s.json.gz", Account, Region, now.Format("2006/01/02"),
-		Account, Region, now.Format("20060102T1504Z"), sumText(uuid())[:16])
+		Account, Region, now.Format("20060102T1504Z"), sumText(call.UUID())[:16])
 	return key, w.Buckets.Put(inst.Name+"-trail-"+Account, key, file.Bytes())
 }
 
@@ -292,7 +291,3 @@ func booleans(v any) any {
 	}
 	return v
 }
-
-// The world's clock is the machine's.
-func (w *World) now() time.Time       { return time.Now() }
-func (w *World) nowLocked() time.Time { return time.Now() }

@@ -44,7 +44,7 @@ func (w *World) Deploy(o stack.Options) (*stack.Installation, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inst, w.deployed = inst, w.now()
+	w.inst, w.deployed = inst, time.Now()
 	return inst, nil
 }
 
@@ -289,7 +289,7 @@ func makeSigningConfig(w *World, _ *stack.Installation, r stack.Resource) error 
 	w.functions.signing[r.ARN] = map[string]any{
 		"CodeSigningConfigId": r.ARN[strings.LastIndex(r.ARN, ":")+1:], "CodeSigningConfigArn": r.ARN, "Description": text(r.Properties["Description"]),
 		"AllowedPublishers": fields(r.Properties["AllowedPublishers"]), "CodeSigningPolicies": fields(r.Properties["CodeSigningPolicies"]),
-		"LastModified": w.now().UTC().Format("2006-01-02T15:04:05.000+0000"),
+		"LastModified": time.Now().UTC().Format("2006-01-02T15:04:05.000+0000"),
 	}
 	return nil
 }

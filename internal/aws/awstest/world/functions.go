@@ -56,9 +56,7 @@ type config struct {
 	environment                                    map[string]string
 	logFormat, logGroup                            string
 	signingConfig                                  string
-	layers                                         []string
 	vpc                                            map[string]any
-	policy                                         string
 	tags                                           map[string]string
 	reserved                                       int // concurrency, -1 for none
 	retries                                        int // of events

@@ -21,8 +21,6 @@ func (s people) Understand(r call.Request) (*call.Call, *call.Failure) {
 	return readForm(s.w, r, "iam", "2010-05-08", "https://iam.amazonaws.com/doc/2010-05-08/", peopleQueries)
 }
 
-type reply = func(context.Context) ([]element, *call.Failure)
-
 var peopleQueries = map[string]query{
 	"GetRole":                        {[]string{"RoleName"}, ofRole(func(r role) ([]element, *call.Failure) { return []element{r.describe("Role")}, nil })},
 	"ListRoles":                      {[]string{"PathPrefix", "Marker", "MaxItems"}, ofAll("role/", listRoles)},

@@ -60,7 +60,7 @@ func (f *functions) start(v *version) (*instance, error) {
 	}
 	f.w.Expect(l.Addr().String())
 	i := &instance{of: v, runtime: runtimeapi.NewServer(), ready: make(chan struct{}), waits: make(chan struct{}, 1)}
-	i.stream = time.Now().UTC().Format("2006/01/02/") + v.name + "[" + v.number + "]" + strings.ReplaceAll(uuid(), "-", "")
+	i.stream = time.Now().UTC().Format("2006/01/02/") + v.name + "[" + v.number + "]" + strings.ReplaceAll(call.UUID(), "-", "")
 	i.session = f.w.open(v.role, Session{Name: v.name, Life: 12 * time.Hour})
 	i.session.context["lambda:SourceFunctionArn"] = []string{v.arn}
 	i.session.instance = i
@@ -115,7 +115,7 @@ func (i *instance) environ(api string) []string {
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(v.memoryMB), "AWS_LAMBDA_FUNCTION_NAME": v.name, "AWS_LAMBDA_FUNCTION_VERSION": v.number,
 		"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand", "AWS_LAMBDA_LOG_FORMAT": v.logFormat, "AWS_LAMBDA_LOG_GROUP_NAME": v.logGroup,
 		"AWS_LAMBDA_LOG_STREAM_NAME": i.stream, "AWS_LAMBDA_RUNTIME_API": api,
-		"AWS_LAMBDA_METADATA_API": runtimeHost + ":9001", "AWS_LAMBDA_METADATA_TOKEN": uuid(),
+		"AWS_LAMBDA_METADATA_API": runtimeHost + ":9001", "AWS_LAMBDA_METADATA_TOKEN": call.UUID(),
 		"AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR", "AWS_XRAY_DAEMON_ADDRESS": runtimeHost + ":2000",
 		"_AWS_XRAY_DAEMON_ADDRESS": runtimeHost, "_AWS_XRAY_DAEMON_PORT": "2000",
 		"LAMBDA_RUNTIME_DIR": "/var/runtime", "LAMBDA_TASK_ROOT": "/var/task", "LANG": "en_US.UTF-8", "TZ": ":UTC", "_HANDLER": v.handler,
@@ -226,7 +226,7 @@ func (n *renamed) WriteHeader(status int) {
 		n.i.serial = serial
 		n.Header().Set(requestIDHeader, n.i.current)
 		n.i.mu.Unlock()
-		n.Header().Set("Lambda-Runtime-Trace-Id", "Root=1-"+strconv.FormatInt(time.Now().Unix(), 16)+"-"+strings.ReplaceAll(uuid(), "-", "")[:24]+";Parent=0000000000000001;Sampled=0;Lineage=1:00000000:0")
+		n.Header().Set("Lambda-Runtime-Trace-Id", "Root=1-"+strconv.FormatInt(time.Now().Unix(), 16)+"-"+strings.ReplaceAll(call.UUID(), "-", "")[:24]+";Parent=0000000000000001;Sampled=0;Lineage=1:00000000:0")
 	}
 	n.ResponseWriter.WriteHeader(status)
 }

@@ -269,13 +269,6 @@ func (v *version) describe() map[string]any {
 	if len(v.environment) > 0 {
 		out["Environment"] = map[string]any{"Variables": v.environment}
 	}
-	if len(v.layers) > 0 {
-		var layers []map[string]any
-		for _, arn := range v.layers {
-			layers = append(layers, map[string]any{"Arn": arn, "CodeSize": 1})
-		}
-		out["Layers"] = layers
-	}
 	if v.vpc != nil {
 		out["VpcConfig"] = v.vpc
 	}

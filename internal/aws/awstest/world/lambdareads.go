@@ -21,7 +21,7 @@ func sumText(s string) string {
 // configSum stands for the digest that Lambda makes of a version's
 // configuration; how, is not documented.
 func (v *version) configSum() string {
-	text, _ := json.Marshal([]any{v.name, v.role, v.runtime, v.handler, v.memoryMB, v.timeout, v.architectures, v.environment, v.layers, v.vpc})
+	text, _ := json.Marshal([]any{v.name, v.role, v.runtime, v.handler, v.memoryMB, v.timeout, v.architectures, v.environment, v.vpc})
 	sum := sha256.Sum256(text)
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
@@ -86,12 +86,10 @@ func (f *functions) listAliases(l *lambdaCall) *call.Failure {
 	})
 }
 
+// getPolicy: no call adds permissions, so there is no policy.
 func (f *functions) getPolicy(l *lambdaCall) *call.Failure {
-	return f.function(l, l.names[0], func(fn *function) (any, *call.Failure) {
-		if fn.policy == "" || l.qualifier != "" {
-			return nil, call.Fail(http.StatusNotFound, "ResourceNotFoundException", "The resource you requested does not exist.")
-		}
-		return map[string]any{"Policy": fn.policy, "RevisionId": sumText(fn.policy)[:36]}, nil
+	return f.function(l, l.names[0], func(*function) (any, *call.Failure) {
+		return nil, call.Fail(http.StatusNotFound, "ResourceNotFoundException", "The resource you requested does not exist.")
 	})
 }
 
@@ -195,7 +193,7 @@ const downloadBucket = "prod-iad-c1-djusa-tasks"
 
 // offer makes an address for a package.
 func (w *World) offer(data []byte) string {
-	name := "/snapshots/" + Account + "/" + uuid()
+	name := "/snapshots/" + Account + "/" + call.UUID()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.downloads[name] = data
@@ -207,7 +205,7 @@ func (w *World) download(out http.ResponseWriter, r *http.Request) {
 	data, ok := w.downloads[r.URL.Path]
 	w.mu.Unlock()
 	if !ok || r.Method != http.MethodGet {
-		call.RestXML.Write(out, call.Fail(http.StatusForbidden, "AccessDenied", "Access Denied"), uuid())
+		call.RestXML.Write(out, call.Fail(http.StatusForbidden, "AccessDenied", "Access Denied"), call.UUID())
 		return
 	}
 	out.Header().Set("Content-Type", "application/zip")

@@ -45,14 +45,16 @@ type form struct {
 	call.Request
 	*call.Call
 	url.Values
-	namespace string
 }
 
+// reply does a query and returns its result's elements.
+type reply = func(context.Context) ([]element, *call.Failure)
+
 // query is an operation of such a service: the parameters that it may have,
-// and how it is read. reply writes the result's elements.
+// and how it is read.
 type query struct {
 	parameters []string
-	read       func(w *World, f *form) (reply func(context.Context) ([]element, *call.Failure), failure *call.Failure)
+	read       func(w *World, f *form) (reply, *call.Failure)
 }
 
 func readForm(w *World, r call.Request, service, version, namespace string, known map[string]query) (*call.Call, *call.Failure) {
@@ -77,7 +79,7 @@ func readForm(w *World, r call.Request, service, version, namespace string, know
 		}
 		params[name] = v[0]
 	}
-	f := &form{Request: r, Values: values, namespace: namespace, Call: &call.Call{Operation: operation, ReadOnly: true, Params: params}}
+	f := &form{Request: r, Values: values, Call: &call.Call{Operation: operation, ReadOnly: true, Params: params}}
 	reply, failure := q.read(w, f)
 	if failure != nil {
 		return nil, failure

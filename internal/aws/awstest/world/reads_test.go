@@ -159,6 +159,10 @@ func TestPeople(t *testing.T) {
 			t.Errorf("%s takes %s: %v", c.from, c.role, err)
 		}
 	}
+	// A role has no device, so no code of its is right.
+	if _, err := assume("auditor", "break-glass", true); err == nil || !strings.Contains(err.Error(), "MultiFactorAuthentication failed") {
+		t.Errorf("a role with a code: %v", err)
+	}
 }
 
 // TestKeysRead: what doctor reads of a key, and its dry run.

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/stakeseal/stakeseal/internal/aws/awstest/call"
 )
@@ -36,7 +37,7 @@ func (f *functions) updateCode(l *lambdaCall) *call.Failure {
 		}
 		f.forget(fn.latest)
 		latest := *fn.latest
-		latest.code, latest.at = unpacked, f.w.now()
+		latest.code, latest.at = unpacked, time.Now()
 		if len(in.Architectures) == 1 {
 			latest.architectures = in.Architectures
 		}

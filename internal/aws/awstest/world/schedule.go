@@ -53,7 +53,7 @@ func (w *World) fire(inst *stack.Installation, s stack.Resource, at time.Time) e
 	if err := w.trusts(inst, role, "scheduler.amazonaws.com", map[string][]string{"aws:SourceAccount": {Account}, "aws:SourceArn": {group}}); err != nil {
 		return err
 	}
-	e := Event{Time: w.now(), ID: uuid(), Service: "lambda", Action: "Invoke", Region: Region, Resource: alias, Data: true, agent: "scheduler.amazonaws.com",
+	e := Event{Time: time.Now(), ID: call.UUID(), Service: "lambda", Action: "Invoke", Region: Region, Resource: alias, Data: true, agent: "scheduler.amazonaws.com",
 		Params: map[string]any{"functionName": alias, "invocationType": "Event"}}
 	who := w.open(role, Session{Name: "scheduler"})
 	e.Role, e.Session, e.AccessKey = who.Role, who.Session, who.AccessKey

@@ -79,7 +79,7 @@ func (w *World) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	if err != nil || len(body) > maxBody {
 		return // the client went away, or nothing of ours sent it
 	}
-	e := Event{Time: time.Now(), ID: uuid(), Service: s.signed, Region: at.region}
+	e := Event{Time: time.Now(), ID: call.UUID(), Service: s.signed, Region: at.region}
 	out.Header().Set("X-Amzn-Requestid", e.ID)
 	out.Header().Set("X-Amz-Request-Id", e.ID)
 

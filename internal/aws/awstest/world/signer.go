@@ -122,7 +122,7 @@ func (w *World) signedBy(data []byte) (job, profileARN string, err error) {
 		return "", "", errors.New("the signature does not match the package")
 	case j.profile.revoked:
 		return "", "", errors.New("the signature is revoked")
-	case !w.nowLocked().Before(j.signatureUntil):
+	case !time.Now().Before(j.signatureUntil):
 		return "", "", errors.New("the signature has expired")
 	}
 	return "arn:aws:signer:" + Region + ":" + Account + ":/signing-jobs/" + j.id, j.profile.versionARN, nil
@@ -222,7 +222,7 @@ func (s signer) start(r call.Request, c *call.Call) *call.Failure {
 	if in.ProfileName == "" || from.BucketName == "" || from.Key == "" || from.Version == "" || to.BucketName == "" || in.ProfileOwner != "" && in.ProfileOwner != Account {
 		return call.Refuse("ValidationException", "a source with its version, a destination and a profile of this account are needed")
 	}
-	id := uuid()
+	id := call.UUID()
 	target := object{to.BucketName, to.Prefix + id + ".zip"}
 	c.Operation, c.ReadOnly = "StartSigningJob", false
 	c.Params = map[string]any{"profileName": in.ProfileName, "source": in.Source, "destination": in.Destination}
@@ -246,7 +246,7 @@ func (s signer) start(r call.Request, c *call.Call) *call.Failure {
 			return nil, call.Refuse("ValidationException", "The source bucket must have versioning enabled")
 		}
 		j := &signingJob{id: id, status: "Succeeded", by: r.Caller.Session, profile: p, source: object{from.BucketName, from.Key}, sourceVersion: from.Version,
-			destination: target, created: w.now(), signatureUntil: w.now().AddDate(0, p.months, 0)}
+			destination: target, created: time.Now(), signatureUntil: time.Now().AddDate(0, p.months, 0)}
 		data, _, ok := w.Buckets.Version(from.BucketName, from.Key, from.Version)
 		var err error
 		if !ok {

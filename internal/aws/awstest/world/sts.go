@@ -20,7 +20,7 @@ func (s tokens) Understand(r call.Request) (*call.Call, *call.Failure) {
 
 var tokenQueries = map[string]query{
 	// Everybody may ask who they are.
-	"GetCallerIdentity": {nil, func(w *World, f *form) (func(context.Context) ([]element, *call.Failure), *call.Failure) {
+	"GetCallerIdentity": {nil, func(w *World, f *form) (reply, *call.Failure) {
 		return func(context.Context) ([]element, *call.Failure) {
 			return []element{leaf("Arn", f.Caller.Session), leaf("UserId", f.Caller.ID), leaf("Account", f.Caller.Account)}, nil
 		}, nil
@@ -33,7 +33,7 @@ var sessionName = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
 // assumeRole opens a session if the role's trust policy lets the caller. A
 // second factor is taken with any code of six digits, or the one that the
 // caller's own session began with; the session that is opened carries neither.
-func assumeRole(w *World, f *form) (func(context.Context) ([]element, *call.Failure), *call.Failure) {
+func assumeRole(w *World, f *form) (reply, *call.Failure) {
 	role, name := f.Get("RoleArn"), f.Get("RoleSessionName")
 	seconds := 3600
 	if text := f.Get("DurationSeconds"); text != "" {

@@ -1,10 +1,7 @@
 package world
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -52,10 +49,8 @@ func (w *World) note(e Event) {
 	w.trail = append(w.trail, e)
 }
 
-func uuid() string {
-	b := make([]byte, 16)
-	rand.Read(b)
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b)
-	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
+// uuidOf is an id that is the same for the same text.
+func uuidOf(s string) string {
+	h := sumText(s)
+	return h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-8" + h[17:20] + "-" + h[20:32]
 }
