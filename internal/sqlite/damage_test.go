@@ -239,6 +239,7 @@ func TestChangedRows(t *testing.T) {
 		`UPDATE births SET validator = replace(validator, '"amount_gwei":1000000000', '"amount_gwei":2000000000')`,
 		`UPDATE births SET certificate = '{}'`,
 		`UPDATE births SET idx = idx + 1000`,
+		`PRAGMA ignore_check_constraints = 1; UPDATE births SET idx = -121 WHERE idx = 3`,
 		`UPDATE births SET order_id = 'o2'`,
 		`UPDATE births SET pubkey = pubkey || x'00' WHERE 0; UPDATE births SET (validator, validator_sha256) = (SELECT validator, validator_sha256 FROM births WHERE idx = 1) WHERE idx = 2`,
 		`UPDATE births SET record_sha256 = zeroblob(32)`,

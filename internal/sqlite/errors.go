@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/mattn/go-sqlite3"
@@ -71,6 +72,10 @@ func kindOf(err error) error {
 		return ErrFull
 	case errno == syscall.EROFS, errno == syscall.EACCES, errno == syscall.EPERM, errors.Is(err, fs.ErrPermission):
 		return ErrReadOnly
+	// A value that is not one of its column, which the schema's checks let
+	// nobody write. database/sql has no type for it.
+	case strings.Contains(err.Error(), "sql: Scan error on column"):
+		return ErrDamaged
 	}
 	return nil
 }
