@@ -5,9 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -135,23 +132,4 @@ func FuzzVisible(f *testing.F) {
 			t.Fatalf("%q becomes %q", got, again)
 		}
 	})
-}
-
-// A fuzz target without seeds finds nothing, in silence.
-func TestFuzzTargetsHaveSeeds(t *testing.T) {
-	source, err := os.ReadFile(filepath.Join("fuzz_test.go"))
-	must(t, err)
-	parts := regexp.MustCompile(`(?m)^func (Fuzz\w+)`).FindAllStringSubmatchIndex(string(source), -1)
-	if len(parts) < 5 {
-		t.Fatalf("%d fuzz targets", len(parts))
-	}
-	for i, m := range parts {
-		end := len(source)
-		if i+1 < len(parts) {
-			end = parts[i+1][0]
-		}
-		if !strings.Contains(string(source[m[0]:end]), "f.Add(") {
-			t.Errorf("%s has no seed", source[m[2]:m[3]])
-		}
-	}
 }

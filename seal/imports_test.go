@@ -83,38 +83,6 @@ func TestNamesNothingThatOpens(t *testing.T) {
 	}
 }
 
-// A fuzz target that starts from nothing finds nothing, silently.
-func TestFuzzTargetsHaveSeeds(t *testing.T) {
-	targets := 0
-	for _, file := range sources(t) {
-		for _, d := range file.Decls {
-			f, ok := d.(*ast.FuncDecl)
-			if !ok || !strings.HasPrefix(f.Name.Name, "Fuzz") {
-				continue
-			}
-			targets++
-			seeds := 0
-			for _, s := range f.Body.List { // not in loops, which may be empty
-				e, ok := s.(*ast.ExprStmt)
-				if !ok {
-					continue
-				}
-				if c, ok := e.X.(*ast.CallExpr); ok {
-					if s, ok := c.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Add" {
-						seeds++
-					}
-				}
-			}
-			if seeds == 0 {
-				t.Errorf("%s adds no seed", f.Name.Name)
-			}
-		}
-	}
-	if targets == 0 {
-		t.Error("no fuzz target found")
-	}
-}
-
 // sources parses the package's files.
 func sources(t *testing.T) map[string]*ast.File {
 	t.Helper()

@@ -5,10 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -362,47 +358,4 @@ func TestPrintable(t *testing.T) {
 			t.Errorf("%q shows as %q", in, got)
 		}
 	}
-}
-
-// A fuzz target that starts from nothing finds nothing, silently.
-func TestFuzzTargetsHaveSeeds(t *testing.T) {
-	names, err := filepath.Glob("*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	targets := 0
-	for _, name := range names {
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range file.Decls {
-			f, ok := d.(*ast.FuncDecl)
-			if !ok || !strings.HasPrefix(f.Name.Name, "Fuzz") {
-				continue
-			}
-			targets++
-			seeds := 0
-			for _, s := range f.Body.List { // not in loops, which may be empty
-				if e, ok := s.(*ast.ExprStmt); ok && strings.HasPrefix(fmt.Sprint(callee(e.X)), "Add") {
-					seeds++
-				}
-			}
-			if seeds == 0 {
-				t.Errorf("%s adds no seed", f.Name.Name)
-			}
-		}
-	}
-	if targets == 0 {
-		t.Error("no fuzz target found")
-	}
-}
-
-func callee(x ast.Expr) string {
-	if c, ok := x.(*ast.CallExpr); ok {
-		if s, ok := c.Fun.(*ast.SelectorExpr); ok {
-			return s.Sel.Name
-		}
-	}
-	return ""
 }
