@@ -64,6 +64,19 @@ type Ledger interface {
 	Marks(ctx context.Context) iter.Seq2[Mark, error]
 }
 
+// Info says whose ledger it is. It is written once.
+type Info struct {
+	ID     string   // random, of its making; names this ledger and its copies
+	Signer string   // whose it is
+	Root   eth.Root // genesis validators root of its network
+}
+
+// Admission is a key that may be signed for under an assignment.
+type Admission struct {
+	Mark       Mark   // all that was signed for it so far, elsewhere too; raises what is there
+	Assignment uint64 // its epoch, from 1
+}
+
 // Floor is the mark of a key of which it is not known what it signed, at an
 // epoch (by the clock) of a network with so many slots an epoch: whatever a
 // signer that kept to the time could have signed lies below it. A signer may

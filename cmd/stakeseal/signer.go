@@ -150,7 +150,7 @@ func (h *home) everInitialised(ctx context.Context, name string) (bool, error) {
 
 // freshLedger makes the signer's ledger, or takes one that an init which was
 // cut short left: nothing was signed by it, as it has no lease.
-func (h *home) freshLedger(name string, root eth.Root) (sqlite.LedgerInfo, error) {
+func (h *home) freshLedger(name string, root eth.Root) (slashing.Info, error) {
 	path := h.signerPath(name, ".db")
 	info, err := sqlite.CreateLedger(path, name, root)
 	if !errors.Is(err, record.ErrExists) {
@@ -174,7 +174,7 @@ func (h *home) freshLedger(name string, root eth.Root) (sqlite.LedgerInfo, error
 // witness notes the ledger in the store and in the lease: from then on no
 // other is taken for it. The note comes first: cut short between the two, the
 // signer counts as initialised, and its ledger as lost.
-func (h *home) witness(ctx context.Context, a *app, leases record.Leases, old record.Lease, info sqlite.LedgerInfo) error {
+func (h *home) witness(ctx context.Context, a *app, leases record.Leases, old record.Lease, info slashing.Info) error {
 	ctx = context.WithoutCancel(ctx)
 	now := record.Time(a.now())
 	next := record.Lease{Name: info.Signer, Epoch: old.Epoch + 1, Beat: old.Beat + 1, Ledger: info.ID, Where: h.where(info.Signer), Time: now}
@@ -224,13 +224,13 @@ func (a *app) signerLost(ctx context.Context, h *home, leases record.Leases, old
 		}
 	}
 	count := 0
-	var list []sqlite.Admission
+	var list []slashing.Admission
 	for assigned, err := range h.records.Assigned(ctx, name) {
 		if err != nil {
 			return err
 		}
 		count++
-		list = append(list, sqlite.Admission{Mark: slashing.Floor(assigned.Pubkey, epoch, h.slotsPerEpoch()), Assignment: assigned.Epoch})
+		list = append(list, slashing.Admission{Mark: slashing.Floor(assigned.Pubkey, epoch, h.slotsPerEpoch()), Assignment: assigned.Epoch})
 	}
 	a.sayFloor(h, epoch, count)
 	if err := a.confirm("Make a new ledger for " + name + "? The one that is lost must never sign again."); err != nil {

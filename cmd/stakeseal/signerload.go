@@ -210,7 +210,7 @@ func (l *loader) open(ctx context.Context, fresh []record.Assignment) error {
 		return err
 	}
 	l.orders = map[string]string{}
-	var list []sqlite.Admission
+	var list []slashing.Admission
 	var ready []record.Assignment
 	for _, a := range fresh {
 		if admitted[a.Pubkey] != a.Epoch {
@@ -219,7 +219,7 @@ func (l *loader) open(ctx context.Context, fresh []record.Assignment) error {
 				l.unopened(a, err)
 				continue
 			}
-			list = append(list, sqlite.Admission{Mark: mark, Assignment: a.Epoch})
+			list = append(list, slashing.Admission{Mark: mark, Assignment: a.Epoch})
 		}
 		ready = append(ready, a)
 	}

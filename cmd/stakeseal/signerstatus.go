@@ -231,12 +231,12 @@ func (a *app) signerImport(ctx context.Context, name, path string) error {
 		return err
 	}
 	var others []slashing.Mark
-	var admissions []sqlite.Admission
+	var admissions []slashing.Admission
 	for _, m := range marks {
 		assigned, err := h.records.Assignment(ctx, m.Pubkey)
 		switch {
 		case err == nil && assigned.Signer == name:
-			admissions = append(admissions, sqlite.Admission{Mark: m, Assignment: assigned.Epoch})
+			admissions = append(admissions, slashing.Admission{Mark: m, Assignment: assigned.Epoch})
 		case err == nil || errors.Is(err, record.ErrNotFound):
 			others = append(others, m)
 		default:

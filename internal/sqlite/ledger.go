@@ -28,15 +28,8 @@ var _ slashing.Ledger = (*Ledger)(nil)
 // commit for all that came in meanwhile.
 type Ledger struct {
 	s    *Store // its single connection and its group commit
-	info LedgerInfo
+	info slashing.Info
 	last int64 // the highest seq that was given out; only changes use it, one at a time
-}
-
-// LedgerInfo says whose ledger it is. It is written once.
-type LedgerInfo struct {
-	ID     string   // random, of CreateLedger; names this file and its copies
-	Signer string   // whose it is
-	Root   eth.Root // genesis validators root of its network
 }
 
 // ledgerFormat has "StSg" in the header.
@@ -109,14 +102,14 @@ BEGIN SELECT RAISE(ABORT, 'a mark is never replaced'); END`,
 // CreateLedger makes a new, empty ledger at path with mode 0600 and returns
 // what it is. Anything that is at path already is left alone and
 // record.ErrExists. It appears whole or not at all.
-func CreateLedger(path, signer string, genesisValidatorsRoot eth.Root) (info LedgerInfo, err error) {
-	info = LedgerInfo{ID: "ledger-" + strings.ToLower(rand.Text()), Signer: signer, Root: genesisValidatorsRoot}
+func CreateLedger(path, signer string, genesisValidatorsRoot eth.Root) (info slashing.Info, err error) {
+	info = slashing.Info{ID: "ledger-" + strings.ToLower(rand.Text()), Signer: signer, Root: genesisValidatorsRoot}
 	err = createDatabase(path, ledgerFormat, func(db *sqlite3.SQLiteConn) error {
 		_, err := db.Exec("INSERT INTO ledger (one, id, signer, root, epoch) VALUES (1, ?, ?, ?, 0)", []driver.Value{info.ID, info.Signer, info.Root[:]})
 		return err
 	})
 	if err != nil {
-		return LedgerInfo{}, fmt.Errorf("couldn't create ledger %q: %w", path, err)
+		return slashing.Info{}, fmt.Errorf("couldn't create ledger %q: %w", path, err)
 	}
 	return info, nil
 }
@@ -155,7 +148,7 @@ func OpenLedger(path string) (*Ledger, error) {
 }
 
 // Info says whose ledger it is.
-func (l *Ledger) Info() LedgerInfo { return l.info }
+func (l *Ledger) Info() slashing.Info { return l.info }
 
 // Close waits for what was asked, then closes it and lets go of it.
 func (l *Ledger) Close() error { return l.s.Close() }
@@ -291,15 +284,9 @@ func (l *Ledger) Add(ctx context.Context, epoch uint64, marks []slashing.Mark) e
 	})
 }
 
-// Admission is a key that may be signed for under an assignment.
-type Admission struct {
-	Mark       slashing.Mark // all that was signed for it so far, elsewhere too; raises what is here
-	Assignment uint64        // its epoch, from 1
-}
-
 // Admit adds marks as Add does, and notes under which assignment each is
 // complete: one that went to another signer and came back is under a later.
-func (l *Ledger) Admit(ctx context.Context, epoch uint64, list []Admission) error {
+func (l *Ledger) Admit(ctx context.Context, epoch uint64, list []slashing.Admission) error {
 	return l.change(ctx, epoch, func(t *tx) error {
 		for _, a := range list {
 			if err := l.add(t, a.Mark); err != nil {

@@ -280,12 +280,12 @@ func TestLedgerDamage(t *testing.T) {
 // it, and is known again.
 func TestLedgerAdmissions(t *testing.T) {
 	l := signedLedger(t)
-	admit := func(list ...Admission) error { return l.Admit(bg, 1, list) }
+	admit := func(list ...slashing.Admission) error { return l.Admit(bg, 1, list) }
 	floor := slashing.Floor(slashingtest.Key(1), 9, 32)
-	if err := admit(Admission{Mark: floor, Assignment: 3}, Admission{Mark: slashing.Mark{Pubkey: slashingtest.Key(7)}, Assignment: 1}); err != nil {
+	if err := admit(slashing.Admission{Mark: floor, Assignment: 3}, slashing.Admission{Mark: slashing.Mark{Pubkey: slashingtest.Key(7)}, Assignment: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if err := admit(Admission{Mark: slashing.Mark{Pubkey: slashingtest.Key(8)}, Assignment: 1}, Admission{Mark: floor, Assignment: 2}); err == nil {
+	if err := admit(slashing.Admission{Mark: slashing.Mark{Pubkey: slashingtest.Key(8)}, Assignment: 1}, slashing.Admission{Mark: floor, Assignment: 2}); err == nil {
 		t.Error("an assignment went back")
 	}
 	if err := l.Admit(bg, 9, nil); !errors.Is(err, slashing.ErrHolder) {
@@ -310,7 +310,7 @@ func TestLedgerAdmissions(t *testing.T) {
 			t.Errorf("above the floor: %v", err)
 		}
 	}
-	if err := admit(Admission{Mark: slashing.Mark{Pubkey: slashingtest.Key(7)}, Assignment: 1}); err != nil {
+	if err := admit(slashing.Admission{Mark: slashing.Mark{Pubkey: slashingtest.Key(7)}, Assignment: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if after, err := l.Watermark(bg); err != nil || after <= before {
