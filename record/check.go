@@ -212,11 +212,15 @@ func (m Mnemonic) Covers(v Validator) error {
 func (a Assignment) Check() error {
 	return first(
 		when(a.Pubkey == eth.Pubkey{}, "no pubkey"),
-		checkASCII("signer", a.Signer, maxText),
+		CheckSigner(a.Signer),
 		when(a.Epoch == 0, "assignment of epoch 0: the first is 1"),
 		checkTime("time", a.Time),
 	)
 }
+
+// CheckSigner refuses what no key can be assigned to: the name of a signer, or
+// of other software behind "external:", is 1 to 256 bytes of printable ASCII.
+func CheckSigner(name string) error { return checkASCII("signer", name, maxText) }
 
 // Check refuses an event that says neither what was done nor who did it.
 func (e Event) Check() error {

@@ -332,6 +332,22 @@ func (l *Ledger) Admitted(ctx context.Context) (map[eth.Pubkey]uint64, error) {
 	return admitted, nil
 }
 
+// Complete is what Admitted says of the keys given: no other signer's ledger is
+// in this file.
+func (l *Ledger) Complete(ctx context.Context, pubkeys []eth.Pubkey) (map[eth.Pubkey]uint64, error) {
+	admitted, err := l.Admitted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	complete := map[eth.Pubkey]uint64{}
+	for _, p := range pubkeys {
+		if epoch, ok := admitted[p]; ok {
+			complete[p] = epoch
+		}
+	}
+	return complete, nil
+}
+
 func (l *Ledger) admissionSum(pubkey eth.Pubkey, assignment uint64, seq int64) []byte {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\nadmitted %x %d %d\n", l.info.ID, pubkey[:], assignment, seq))
 	return sum[:16]

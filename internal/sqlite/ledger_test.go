@@ -25,14 +25,11 @@ var bg = context.Background()
 func TestLedgerConformance(t *testing.T) {
 	slashingtest.Ledger(t, "*sqlite.Ledger", func(t testing.TB) slashingtest.Opened {
 		l := createLedger(t)
-		hold := func(t testing.TB, epoch uint64) {
-			if err := l.Hold(bg, epoch); err != nil {
-				t.Fatal(err)
-			}
+		if err := l.Hold(bg, 1); err != nil {
+			t.Fatal(err)
 		}
-		hold(t, 1)
-		o := slashingtest.Opened{Ledger: l, Name: fmt.Sprintf("%T", l), Hold: hold}
-		o.Again = func(t testing.TB) slashing.Ledger {
+		o := slashingtest.Opened{Store: l, Name: fmt.Sprintf("%T", l)}
+		o.Again = func(t testing.TB) slashingtest.Store {
 			l = reopenLedger(t, l)
 			return l
 		}
@@ -359,7 +356,34 @@ func TestLedgerFlippedBits(t *testing.T) {
 	}
 }
 
-func TestLeases(t *testing.T) {
+func TestLeasesConformance(t *testing.T) {
+	recordtest.Leases(t, "*sqlite.Leases", func(t testing.TB) recordtest.OpenedLeases {
+		path := filepath.Join(t.TempDir(), "leases.db")
+		if err := CreateLeases(path); err != nil {
+			t.Fatal(err)
+		}
+		l := openLeases(t, path)
+		return recordtest.OpenedLeases{Store: l, Name: fmt.Sprintf("%T", l), Again: func(t testing.TB) record.Leases { return openLeases(t, path) }}
+	})
+}
+
+func openLeases(t testing.TB, path string) *Leases {
+	t.Helper()
+	l, err := OpenLeases(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// TestLeasesFile: it is made once, never by opening, and what was changed past
+// the code is refused.
+func TestLeasesFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leases.db")
 	if _, err := OpenLeases(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("opening none: %v", err)
@@ -370,55 +394,13 @@ func TestLeases(t *testing.T) {
 	if err := CreateLeases(path); !errors.Is(err, record.ErrExists) {
 		t.Errorf("a second time: %v", err)
 	}
-	open := func() *Leases {
-		l, err := OpenLeases(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
-		return l
-	}
-	l, other := open(), open() // several processes at once
-	first := record.Lease{Name: "signer-a", Epoch: 1, Beat: 1, Holder: "x", Ledger: "ledger-1", Watermark: 5, Where: "me@here", Time: recordtest.Start}
-	if _, err := l.Lease(bg, "signer-a"); !errors.Is(err, record.ErrNotFound) {
-		t.Errorf("before the first: %v", err)
-	}
-	take := func(want error, change func(*record.Lease)) {
-		t.Helper()
-		next := first
-		change(&next)
-		if err := other.Take(bg, next); !errors.Is(err, want) || (err == nil) != (want == nil) {
-			t.Errorf("%+v: %v, want %v", next, err, want)
-		}
-	}
-	take(record.ErrStale, func(n *record.Lease) { n.Beat = 2 })
-	take(nil, func(*record.Lease) {})
-	take(nil, func(*record.Lease) {}) // repeated
-	if got, err := l.Lease(bg, "signer-a"); err != nil || got != first {
-		t.Errorf("%+v, %v", got, err)
-	}
-	take(record.ErrStale, func(n *record.Lease) { n.Holder = "y" })
-	take(record.ErrFormat, func(n *record.Lease) { n.Beat, n.Watermark = 2, 4 })
-	take(record.ErrFormat, func(n *record.Lease) { n.Beat, n.Holder = 2, "y" })
-	take(nil, func(n *record.Lease) { n.Beat, n.Watermark = 2, 9 })
-	take(nil, func(n *record.Lease) { n.Beat, n.Watermark, n.Holder = 3, 9, "" })
-	take(nil, func(n *record.Lease) { n.Beat, n.Epoch, n.Holder, n.Ledger, n.Watermark = 4, 2, "z", "ledger-2", 1 })
-	take(record.ErrFormat, func(n *record.Lease) { n.Beat, n.Epoch, n.Holder, n.Watermark = 5, 1, "z", 9 })
-	take(record.ErrFormat, func(n *record.Lease) { n.Beat, n.Epoch, n.Holder, n.Watermark = 5, 4, "z", 9 })
-	var names []string
-	for lease, err := range l.Leases(bg) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, lease.Name)
-	}
-	if len(names) != 1 {
-		t.Errorf("%v", names)
-	}
-	if err := errors.Join(l.Close(), other.Close(), pastCode(t, path, "DROP TRIGGER leases_update; UPDATE leases SET epoch = 9; "+leasesSchema[2])); err != nil {
+	if err := openLeases(t, path).Take(bg, recordtest.Lease("signer-a")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open().Lease(bg, "signer-a"); !errors.Is(err, record.ErrCorrupt) {
+	if err := pastCode(t, path, "DROP TRIGGER leases_update; UPDATE leases SET epoch = 9; "+leasesSchema[2]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openLeases(t, path).Lease(bg, "signer-a"); !errors.Is(err, record.ErrCorrupt) {
 		t.Errorf("a changed row: %v", err)
 	}
 }

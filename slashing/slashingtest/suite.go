@@ -1,4 +1,5 @@
-// Package slashingtest is what every slashing.Ledger must pass.
+// Package slashingtest is what every slashing.Ledger must pass: Ledger for
+// each, and Shared for one that several signers write at once.
 package slashingtest
 
 import (
@@ -13,15 +14,39 @@ import (
 	"github.com/stakeseal/stakeseal/slashing"
 )
 
+// Store is a ledger as a signer has it: with what says who holds it, how far
+// it has come, and which keys it is complete for.
+type Store interface {
+	slashing.Ledger
+	Info() slashing.Info
+
+	// Hold puts it under an epoch of the lease. It must refuse one below with
+	// ErrHolder.
+	Hold(ctx context.Context, epoch uint64) error
+	Epoch(ctx context.Context) (uint64, error)
+
+	// Watermark must be higher than at any call before the last mark was
+	// written, and must not move by what writes nothing.
+	Watermark(ctx context.Context) (uint64, error)
+
+	// Admit is Add, and notes the assignment under which each mark is complete.
+	// It must refuse one below the stored, and change nothing then.
+	Admit(ctx context.Context, epoch uint64, list []slashing.Admission) error
+	// Admitted is the assignment of every key that is admitted here.
+	Admitted(ctx context.Context) (map[eth.Pubkey]uint64, error)
+	// Complete is that of the given keys, wherever in the store they are
+	// admitted.
+	Complete(ctx context.Context, pubkeys []eth.Pubkey) (map[eth.Pubkey]uint64, error)
+	Close() error
+}
+
 // Opened is an empty ledger, held under epoch 1.
 type Opened struct {
-	slashing.Ledger
+	Store
 	// Name is what was opened, taken from it, not from what was asked for.
 	Name string
-	// Hold puts it under another epoch.
-	Hold func(t testing.TB, epoch uint64)
 	// Again closes it and opens it anew, as after a crash, still under its epoch.
-	Again func(t testing.TB) slashing.Ledger
+	Again func(t testing.TB) Store
 }
 
 type suite struct {
@@ -43,6 +68,10 @@ func Ledger(t *testing.T, want string, open func(testing.TB) Opened) {
 	s.must("sign for its holder only", holder)
 	s.must("hold all of a number", numbers)
 	s.must("yield every mark by pubkey", lists)
+	s.must("be held under rising epochs", held)
+	s.must("admit under rising assignments", admits)
+	s.must("refuse an admission whole", refusesWhole)
+	s.must("move its watermark with every mark", watermarks)
 	t.Run("interchange scenarios", func(t *testing.T) { Scenarios(t, func(t *testing.T) Stage { return onLedger(t, open(t)) }) })
 }
 
@@ -77,6 +106,13 @@ var ctx = context.Background()
 func add(t testing.TB, l slashing.Ledger, marks ...slashing.Mark) {
 	t.Helper()
 	if err := l.Add(ctx, 1, marks); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hold(t testing.TB, l Store, epoch uint64) {
+	t.Helper()
+	if err := l.Hold(ctx, epoch); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -209,7 +245,7 @@ func adds(t *testing.T, o Opened) {
 func holder(t *testing.T, o Opened) {
 	add(t, o, slashing.Mark{Pubkey: Key(1)})
 	want(t, o, 2, slashing.ErrHolder, Attestation(1, 1, 2, 1))
-	o.Hold(t, 2)
+	hold(t, o, 2)
 	want(t, o, 1, slashing.ErrHolder, Attestation(1, 1, 2, 1), Block(1, 5, 1))
 	if err := o.Add(ctx, 1, []slashing.Mark{{Pubkey: Key(2)}}); !errors.Is(err, slashing.ErrHolder) {
 		t.Errorf("adding under a former epoch: %v", err)

@@ -7,17 +7,12 @@ import (
 	"github.com/stakeseal/stakeseal/internal/aws/arn"
 )
 
-// Suffixes of the tables of one installation. Settings name the records table
-// alone.
-const (
-	recordsSuffix     = "-records"
-	assignmentsSuffix = "-assignments"
-	eventsSuffix      = "-events"
-)
+// recordsSuffix ends the name of the one table that settings name.
+const recordsSuffix = "-records"
 
-// Beside returns the three tables of the installation whose records table is
-// given: the other two stand beside it, under the same name with another
-// ending. Both are derived, so that no setting can send assignments or events
+// Beside returns the tables of the installation whose records table is given:
+// the others stand beside it, under the same name with another ending. They
+// are derived, so that no setting can send assignments, events or marks
 // elsewhere. A table whose name does not end in "-records" is arn.ErrARN.
 func Beside(recordsARN string) (Tables, error) {
 	if _, err := arn.Table(recordsARN); err != nil {
@@ -27,10 +22,10 @@ func Beside(recordsARN string) (Tables, error) {
 	if !ok || strings.HasSuffix(before, "/") {
 		return Tables{}, fmt.Errorf("%w: %q does not end in NAME%s", arn.ErrARN, recordsARN, recordsSuffix)
 	}
-	t := Tables{Records: recordsARN, Assignments: before + assignmentsSuffix, Events: before + eventsSuffix}
-	// A name at the limit of 255 has no room for the longest ending.
-	for _, text := range []string{t.Assignments, t.Events} {
-		if _, err := arn.Table(text); err != nil {
+	t := Tables{Records: recordsARN}
+	for what, into := range t.beside() {
+		*into = before + "-" + what
+		if _, err := arn.Table(*into); err != nil { // a name at the limit of 255 has no room for the longest ending
 			return Tables{}, err
 		}
 	}

@@ -12,7 +12,8 @@ import (
 func TestBeside(t *testing.T) {
 	const before = "arn:aws:dynamodb:eu-central-1:111122223333:table/"
 	got, err := dynamodb.Beside(before + "stakeseal-hoodi-records")
-	want := dynamodb.Tables{Records: before + "stakeseal-hoodi-records", Assignments: before + "stakeseal-hoodi-assignments", Events: before + "stakeseal-hoodi-events"}
+	want := dynamodb.Tables{Records: before + "stakeseal-hoodi-records", Assignments: before + "stakeseal-hoodi-assignments", Events: before + "stakeseal-hoodi-events",
+		Ledger: before + "stakeseal-hoodi-ledger", Leases: before + "stakeseal-hoodi-leases"}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v", got, err)
 	}

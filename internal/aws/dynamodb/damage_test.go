@@ -13,6 +13,7 @@ import (
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/record"
 	"github.com/stakeseal/stakeseal/record/recordtest"
+	"github.com/stakeseal/stakeseal/slashing"
 )
 
 // everything is what all reads return, and the errors they end with.
@@ -29,6 +30,15 @@ type everything struct {
 	Imported    []record.Imported
 	Import      record.Import
 	Moved       record.Assignment // of the import
+	Marks       []slashing.Mark
+	Admitted    map[eth.Pubkey]uint64
+	Complete    map[eth.Pubkey]uint64
+	Ledger      slashing.Info
+	Other       slashing.Info
+	Watermark   uint64
+	Epoch       uint64
+	Lease       record.Lease
+	Leases      []record.Lease
 }
 
 func readAll(s *Store, pubkeys []eth.Pubkey) (e everything, errs []error) {
@@ -83,6 +93,35 @@ func readAll(s *Store, pubkeys []eth.Pubkey) (e everything, errs []error) {
 	note(err)
 	e.Moved, err = s.Assignment(ctx, storyImport.Pubkey)
 	note(err)
+	e.Lease, err = s.Lease(ctx, "signer-a")
+	note(err)
+	for l, err := range s.Leases(ctx) {
+		note(err)
+		e.Leases = append(e.Leases, l)
+	}
+	if l, err := s.OpenLedger(ctx, "signer-b"); err != nil {
+		note(err)
+	} else {
+		e.Other = l.Info()
+	}
+	l, err := s.OpenLedger(ctx, "signer-a")
+	note(err)
+	if err != nil {
+		return e, errs
+	}
+	e.Ledger = l.Info()
+	e.Watermark, err = l.Watermark(ctx)
+	note(err)
+	e.Epoch, err = l.Epoch(ctx)
+	note(err)
+	e.Admitted, err = l.Admitted(ctx)
+	note(err)
+	e.Complete, err = l.Complete(ctx, pubkeys)
+	note(err)
+	for m, err := range l.Marks(ctx) {
+		note(err)
+		e.Marks = append(e.Marks, m)
+	}
 	return e, errs
 }
 
@@ -110,6 +149,16 @@ func filled(t testing.TB) (*fake, []eth.Pubkey) {
 	must(t, s.PutImportedMnemonic(ctx, storyWords))
 	must(t, s.PutImport(ctx, storyImport))
 	must(t, s.Assign(ctx, assignImport("signer-a", 1)))
+	l := held(t, s, 0)
+	for i, p := range pubkeys {
+		n := uint64(i + 1)
+		m := slashing.Mark{Pubkey: p, Block: true, Slot: 90 * n, BlockRoot: eth.Root{1}, Attestation: true, Source: 2 * n, Target: 3 * n, Root: eth.Root{2}}
+		must(t, l.Admit(ctx, 1, []slashing.Admission{{Mark: m, Assignment: n}}))
+	}
+	openLedger(t, s, "signer-b")
+	for _, name := range []string{"signer-a", "signer-b"} {
+		must(t, s.Take(ctx, recordtest.Lease(name)))
+	}
 	return f, pubkeys
 }
 

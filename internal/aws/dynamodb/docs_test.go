@@ -1,6 +1,7 @@
 package dynamodb
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -9,9 +10,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stakeseal/stakeseal/eth"
 	create "github.com/stakeseal/stakeseal/internal/aws/dynamodb/tables"
 	"github.com/stakeseal/stakeseal/record"
 	"github.com/stakeseal/stakeseal/record/recordtest"
+	"github.com/stakeseal/stakeseal/slashing"
+	"github.com/stakeseal/stakeseal/slashing/slashingtest"
 )
 
 func page(t testing.TB) string {
@@ -44,6 +48,17 @@ func TestActions(t *testing.T) {
 	b := recordtest.Birth(o, m, 0, "")
 	once := note
 	once.Once = "once"
+	var opened *Ledger
+	onLedger := func(f func(*Ledger) error) func(*Store) error {
+		return func(s *Store) error {
+			var err error
+			if opened, err = s.OpenLedger(ctx, "signer-a"); err != nil {
+				return err
+			}
+			return f(opened)
+		}
+	}
+	admission := []slashing.Admission{{Mark: slashing.Mark{Pubkey: slashingtest.Key(1)}, Assignment: 1}}
 	methods := []struct {
 		name  string
 		calls []func(s *Store) error
@@ -100,6 +115,30 @@ func TestActions(t *testing.T) {
 		{"Import", []func(s *Store) error{func(s *Store) error { return second(s.Import(ctx, storyImport.Pubkey)) }}},
 		{"Imported", []func(s *Store) error{func(s *Store) error { return end(s.Imported(ctx, "")) }}},
 		{"ImportedMnemonics", []func(s *Store) error{func(s *Store) error { return end(s.ImportedMnemonics(ctx)) }}},
+		{"CreateLedger", []func(s *Store) error{
+			func(s *Store) error { return second(s.CreateLedger(ctx, "signer-a", genesis)) },
+			func(s *Store) error { return second(s.CreateLedger(ctx, "signer-a", genesis)) },
+		}},
+		{"OpenLedger, Epoch", []func(s *Store) error{onLedger(func(l *Ledger) error { return discard(l.Epoch(ctx)) })}},
+		{"Hold", []func(s *Store) error{onLedger(func(l *Ledger) error { return l.Hold(ctx, 1) }), onLedger(func(l *Ledger) error { return l.Hold(ctx, 1) })}},
+		{"Add, Admit", []func(s *Store) error{
+			onLedger(func(l *Ledger) error { return l.Admit(ctx, 1, admission) }),
+			onLedger(func(l *Ledger) error { return l.Add(ctx, 1, []slashing.Mark{{Pubkey: slashingtest.Key(2)}}) }),
+		}},
+		{"Sign", []func(s *Store) error{onLedger(func(l *Ledger) error { return sign(l, slashingtest.Attestation(1, 1, 2, 1)) })}},
+		{"Watermark", []func(s *Store) error{onLedger(func(l *Ledger) error {
+			return errors.Join(sign(l, slashingtest.Attestation(1, 2, 3, 1)), discard(l.Watermark(ctx)))
+		})}},
+		{"Complete", []func(s *Store) error{onLedger(func(l *Ledger) error { return discard(l.Complete(ctx, []eth.Pubkey{b.Pubkey})) })}},
+		{"Admitted", []func(s *Store) error{func(s *Store) error { return discard(opened.Admitted(ctx)) }}},
+		{"Marks", []func(s *Store) error{func(s *Store) error { return end(opened.Marks(ctx)) }}},
+		{"ReplaceLedger", []func(s *Store) error{onLedger(func(l *Ledger) error { return discard(l.s.ReplaceLedger(ctx, l.Info(), genesis)) })}},
+		{"Lease", []func(s *Store) error{func(s *Store) error { return second(s.Lease(ctx, "signer-a")) }}},
+		{"Take", []func(s *Store) error{
+			func(s *Store) error { return s.Take(ctx, recordtest.Lease("signer-a")) },
+			func(s *Store) error { return s.Take(ctx, recordtest.Lease("signer-a")) },
+		}},
+		{"Leases", []func(s *Store) error{func(s *Store) error { return end(s.Leases(ctx)) }}},
 		{"Verify", []func(s *Store) error{func(s *Store) error { return s.Verify(ctx) }}},
 		{"Unborn", []func(s *Store) error{func(s *Store) error { return end(s.Unborn(ctx)) }}},
 	}
@@ -165,6 +204,12 @@ func TestPage(t *testing.T) {
 				row = "pubkey/D"
 			case short == "assignments":
 				row = "assigned pubkey/D"
+			case k.pk == signersPartition:
+				row = "signers"
+			case short == "ledger":
+				row = "marked pubkey/D"
+			case k.pk == leasesPartition:
+				row = "leases"
 			case strings.HasPrefix(k.sk, notePrefix):
 				row = "events note/AT"
 			case strings.HasPrefix(k.sk, oncePrefix):
@@ -190,11 +235,12 @@ func TestPage(t *testing.T) {
 			}
 		}
 	}
-	if len(rows) != 9 {
+	if len(rows) != 12 {
 		t.Errorf("only the items %v", rows)
 	}
 	index := create.Events("x").LocalSecondaryIndexes[0]
-	if *index.IndexName != byTime || *index.KeySchema[1].AttributeName != attrAt || len(create.Records("x").LocalSecondaryIndexes)+len(create.Assignments("x").LocalSecondaryIndexes) != 0 {
+	if *index.IndexName != byTime || *index.KeySchema[1].AttributeName != attrAt || len(create.Records("x").LocalSecondaryIndexes)+len(create.Assignments("x").LocalSecondaryIndexes)+
+		len(create.Ledger("x").LocalSecondaryIndexes)+len(create.Leases("x").LocalSecondaryIndexes) != 0 {
 		t.Error("the tables have other indexes than the code asks for")
 	}
 	for _, c := range []condition{absent} {
@@ -204,6 +250,9 @@ func TestPage(t *testing.T) {
 	}
 	if !strings.Contains(text, "`epoch = :before`") {
 		t.Error("the page does not have the condition of an assignment")
+	}
+	if !strings.Contains(text, "`sha256 = :before`") {
+		t.Error("the page does not have the condition of a mark")
 	}
 }
 

@@ -1,11 +1,13 @@
 // Package dynamodb is a store in DynamoDB tables: one for orders, mnemonics
-// and births, one for assignments, one for events, so that the right to
-// record a birth is not the right to assign a key.
+// and births, one for assignments, one for events, one for the slashing ledger
+// and one for the leases of signers, so that the right to record a birth is
+// not the right to assign a key, nor that the right to sign for it.
 //
-// It promises what the ports of record ask, by conditional writes of single
-// items. It calls GetItem, PutItem and Query, the three methods of API, and
-// no other action; every PutItem carries a condition under which it replaces
-// nothing (an assignment: nothing but the epoch before). Every read is
+// It promises what the ports of record and slashing ask, by conditional writes
+// of single items. It calls GetItem, PutItem and Query, the three methods of
+// API, and no other action; every PutItem carries a condition under which it
+// replaces nothing (an assignment: nothing but the epoch before; a mark or a
+// lease: nothing but what was read and judged). Every read is
 // strongly consistent; there is no global secondary index. Items, keys and
 // which method calls which action are in docs/formats/dynamodb.md.
 //
@@ -44,9 +46,14 @@ type API interface {
 
 // Tables are the ARNs of the store's tables, all in one region and account.
 // The ARN, not the name, is sent with each call: a table of that name in the
-// account of other credentials is never taken for it. Assignments and Events
-// may be empty where the role has no right to them; their methods then fail.
-type Tables struct{ Records, Assignments, Events string }
+// account of other credentials is never taken for it. All but Records may be
+// empty where the role has no right to them; their methods then fail.
+type Tables struct{ Records, Assignments, Events, Ledger, Leases string }
+
+// beside are the tables beside that of the records, by what they hold.
+func (t *Tables) beside() map[string]*string {
+	return map[string]*string{"assignments": &t.Assignments, "events": &t.Events, "ledger": &t.Ledger, "leases": &t.Leases}
+}
 
 // callTimeout bounds one call with all its retries: a caller without a
 // deadline of its own is not held by a table that throttles for ever.
@@ -85,7 +92,8 @@ func New(client API, tables Tables) (*Store, error) {
 		return nil, fmt.Errorf("couldn't use the DynamoDB store: records: %w", err)
 	}
 	seen := map[string]bool{tables.Records: true}
-	for what, text := range map[string]string{"assignments": tables.Assignments, "events": tables.Events} {
+	for what, given := range tables.beside() {
+		text := *given
 		if text == "" {
 			continue
 		}

@@ -68,6 +68,10 @@ func TestEmulators(t *testing.T) {
 					})
 				})
 			}
+			signerSuites(t, name, func(t testing.TB) (func(testing.TB) *Store, string) {
+				o := onEmulator(t, name, endpoint, e.answered)
+				return func(t testing.TB) *Store { return o.Again(t).(*Store) }, o.Name
+			})
 		})
 	}
 }
@@ -85,11 +89,12 @@ func onEmulator(t testing.TB, name, endpoint string, ours func(http.Header) bool
 	cfg.HTTPClient = wire
 	client := sdk.NewFromConfig(cfg)
 	suffix := fmt.Sprintf("-%d-%d", os.Getpid(), opened.Add(1))
-	own := Tables{tables.Records + suffix, tables.Assignments + suffix, tables.Events + suffix}
+	own := Tables{tables.Records + suffix, tables.Assignments + suffix, tables.Events + suffix, tables.Ledger + suffix, tables.Leases + suffix}
 	short := func(arn string) string { return path.Base(arn) }
-	must(t, create.Create(ctx, client, create.Records(short(own.Records)), create.Assignments(short(own.Assignments)), create.Events(short(own.Events))))
+	must(t, create.Create(ctx, client, create.Records(short(own.Records)), create.Assignments(short(own.Assignments)), create.Events(short(own.Events)),
+		create.Ledger(short(own.Ledger)), create.Leases(short(own.Leases))))
 	t.Cleanup(func() { // an emulator keeps everything in memory
-		for _, arn := range []string{own.Records, own.Assignments, own.Events} {
+		for _, arn := range []string{own.Records, own.Assignments, own.Events, own.Ledger, own.Leases} {
 			_, err := client.DeleteTable(ctx, &sdk.DeleteTableInput{TableName: aws.String(short(arn))})
 			// Gone already: the answer to a first attempt was lost.
 			if gone := (*types.ResourceNotFoundException)(nil); err != nil && !errors.As(err, &gone) {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,12 @@ type fake struct {
 	calls  []wireCall
 	page   int  // items of a Query's page
 	stuck  bool // every page of a Query is empty and leads to itself
+	terse  bool // a failed condition does not return what stands there, as of servers that do not know how
+
+	// gate holds the first PutItems back until so many are there at once.
+	gate    chan struct{}
+	gated   int
+	waiting atomic.Int64
 
 	// fault says what becomes of attempt n, from 1.
 	fault func(n int) fate
@@ -61,13 +68,15 @@ var tables = Tables{
 	Records:     "arn:aws:dynamodb:eu-central-1:111122223333:table/stakeseal-records",
 	Assignments: "arn:aws:dynamodb:eu-central-1:111122223333:table/stakeseal-assignments",
 	Events:      "arn:aws:dynamodb:eu-central-1:111122223333:table/stakeseal-events",
+	Ledger:      "arn:aws:dynamodb:eu-central-1:111122223333:table/stakeseal-ledger",
+	Leases:      "arn:aws:dynamodb:eu-central-1:111122223333:table/stakeseal-leases",
 }
 
 func newFake() *fake {
 	return &fake{
 		page: 37,
 		tables: map[string]map[key]rawItem{
-			tables.Records: {}, tables.Assignments: {}, tables.Events: {},
+			tables.Records: {}, tables.Assignments: {}, tables.Events: {}, tables.Ledger: {}, tables.Leases: {},
 		},
 	}
 }
@@ -105,6 +114,16 @@ func (f *fake) Do(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.gate != nil && strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".PutItem") {
+		if f.waiting.Add(1) == int64(f.gated) {
+			close(f.gate)
+		}
+		select {
+		case <-f.gate:
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	operation, ours := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "DynamoDB_20120810.")
@@ -138,6 +157,13 @@ func (f *fake) Do(r *http.Request) (*http.Response, error) {
 	default:
 		err = fmt.Errorf("ValidationException: operation %q", operation)
 	}
+	if what == lost && err != nil {
+		return nil, errors.New("connection reset by peer")
+	}
+	if refused := (refusal{}); errors.As(err, &refused) && refused.stands != nil {
+		data, err := json.Marshal(map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "message": "The conditional request failed", "Item": refused.stands})
+		return response(400, data), err
+	}
 	if err != nil {
 		class, message, _ := strings.Cut(err.Error(), ": ")
 		return answer(400, class, message)
@@ -164,6 +190,14 @@ func response(status int, data []byte) *http.Response {
 		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, ContentLength: int64(len(data)),
 		Body: io.NopCloser(bytes.NewReader(data)),
 	}
+}
+
+// refusal is a condition that did not hold, and what stands there if it was
+// asked for.
+type refusal struct{ stands rawItem }
+
+func (refusal) Error() string {
+	return "ConditionalCheckFailedException: The conditional request failed"
 }
 
 func invalid(format string, args ...any) error {
@@ -246,10 +280,11 @@ func (f *fake) get(c *wireCall, body []byte) (any, error) {
 
 func (f *fake) put(c *wireCall, body []byte) (any, error) {
 	var in struct {
-		TableName, ConditionExpression string
-		Item                           rawItem
-		ExpressionAttributeNames       map[string]string
-		ExpressionAttributeValues      map[string]map[string]string
+		TableName, ConditionExpression      string
+		ReturnValuesOnConditionCheckFailure string
+		Item                                rawItem
+		ExpressionAttributeNames            map[string]string
+		ExpressionAttributeValues           map[string]map[string]string
 	}
 	if err := read(body, &in); err != nil {
 		return nil, err
@@ -285,11 +320,18 @@ func (f *fake) put(c *wireCall, body []byte) (any, error) {
 	case "#epoch = :before":
 		before := in.ExpressionAttributeValues[":before"]["N"]
 		holds = there && before != "" && old[in.ExpressionAttributeNames["#epoch"]]["N"] == before
+	case "#sum = :before":
+		before := in.ExpressionAttributeValues[":before"]["B"]
+		holds = there && before != "" && old[in.ExpressionAttributeNames["#sum"]]["B"] == before
 	default:
 		return nil, invalid("condition %q", in.ConditionExpression)
 	}
 	if !holds {
-		return nil, errors.New("ConditionalCheckFailedException: The conditional request failed")
+		refused := refusal{}
+		if in.ReturnValuesOnConditionCheckFailure == "ALL_OLD" && there && !f.terse {
+			refused.stands = old
+		}
+		return nil, refused
 	}
 	table[c.Key] = in.Item
 	return map[string]any{}, nil

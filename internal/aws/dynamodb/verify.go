@@ -66,9 +66,28 @@ func (s *Store) verify(ctx context.Context) error {
 		}
 	}
 	if s.tables.Events != "" {
-		return end(s.Events(ctx, record.EventQuery{}))
+		if err := end(s.Events(ctx, record.EventQuery{})); err != nil {
+			return err
+		}
+	}
+	if s.tables.Ledger != "" {
+		if err := end(s.standings(ctx)); err != nil {
+			return err
+		}
+		if err := end(s.heads(ctx)); err != nil {
+			return err
+		}
+	}
+	if s.tables.Leases != "" {
+		return end(s.Leases(ctx))
 	}
 	return nil
+}
+
+// heads yields what each signer's ledger is, by name.
+func (s *Store) heads(ctx context.Context) iter.Seq2[head, error] {
+	pages := s.pages(ctx, query{table: s.tables.Ledger, pk: signersPartition})
+	return list(ctx, "ledgers", pages, each(func(it item) (head, error) { return it.head(s.tables.Ledger) }))
 }
 
 func asCorrupt(err error) error {

@@ -13,10 +13,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// Records and Assignments return the table under a name: a partition key pk
-// and a sort key sk, both strings.
+// Records, Assignments, Ledger and Leases return the table under a name: a
+// partition key pk and a sort key sk, both strings.
 func Records(name string) *sdk.CreateTableInput     { return plain(name) }
 func Assignments(name string) *sdk.CreateTableInput { return plain(name) }
+func Ledger(name string) *sdk.CreateTableInput      { return plain(name) }
+func Leases(name string) *sdk.CreateTableInput      { return plain(name) }
 
 // Events returns the table of events: in addition the local secondary index
 // by-time, by pk and at, that holds whole items.
