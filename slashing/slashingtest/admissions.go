@@ -195,6 +195,14 @@ func moves(t *testing.T, i Installation) {
 	if marks := all(t, other); len(marks) != 1 || marks[0].Target != 6 {
 		t.Errorf("handed over are %+v", marks)
 	}
+	// What it signs there is not in the mark, so nobody may call it complete.
+	assigned(t, a, map[eth.Pubkey]uint64{two: 1}, map[eth.Pubkey]uint64{two: 1})
+	assigned(t, other, map[eth.Pubkey]uint64{one: 4}, map[eth.Pubkey]uint64{two: 1})
+	if err := a.Admit(ctx, 7, []slashing.Admission{admission(1, 4)}); !errors.Is(err, slashing.ErrHolder) {
+		t.Errorf("under the same assignment: %v", err)
+	}
+	admit(t, a, 7, slashing.Admission{Mark: slashing.Floor(one, 20, 32), Assignment: 5})
+	assigned(t, a, map[eth.Pubkey]uint64{one: 5, two: 1}, map[eth.Pubkey]uint64{one: 5, two: 1})
 }
 
 func keepsKeys(t *testing.T, i Installation) {

@@ -35,7 +35,7 @@ type Store interface {
 	// Admitted is the assignment of every key that is admitted here.
 	Admitted(ctx context.Context) (map[eth.Pubkey]uint64, error)
 	// Complete is that of the given keys, wherever in the store they are
-	// admitted.
+	// admitted; those that are with other software must not be in it.
 	Complete(ctx context.Context, pubkeys []eth.Pubkey) (map[eth.Pubkey]uint64, error)
 	Close() error
 }

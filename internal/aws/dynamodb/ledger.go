@@ -17,8 +17,8 @@ import (
 var _ slashing.Ledger = (*Ledger)(nil)
 
 // Ledger is a signer's part of the slashing ledger in the table of that name.
-// The table is one for the installation and has one mark for each key, whoever
-// signs for it: so a key's history moves with it, and two signers, or two
+// The table is one for the installation and has one mark for each key (and
+// genesis validators root), whoever signs for it: so a key's history moves with it, and two signers, or two
 // processes of one, cannot sign two conflicting messages for a key whatever
 // either believes of its lease. Every signature is a swap of that one item,
 // under the condition that nothing in it has changed since it was seen.
@@ -356,7 +356,7 @@ func (l *Ledger) change(ctx context.Context, epoch uint64, pubkey eth.Pubkey, fr
 
 // look reads the item of a key.
 func (l *Ledger) look(ctx context.Context, k *seen, pubkey eth.Pubkey) error {
-	it, err := l.s.get(ctx, l.s.tables.Ledger, pubkeyKey(pubkey))
+	it, err := l.s.get(ctx, l.s.tables.Ledger, markKey(pubkey, l.info.Root))
 	switch {
 	case err != nil:
 		return err
@@ -450,7 +450,7 @@ func (l *Ledger) add(ctx context.Context, epoch uint64, list []slashing.Admissio
 // Assignment 0 is none: the mark alone is added.
 func (l *Ledger) admit(old *standing, epoch uint64, list []slashing.Admission, places []int) (standing, error) {
 	pubkey := list[places[0]].Mark.Pubkey
-	next := standing{mark: slashing.Mark{Pubkey: pubkey}, signer: l.info.Signer}
+	next := standing{root: l.info.Root, mark: slashing.Mark{Pubkey: pubkey}, signer: l.info.Signer}
 	if old != nil {
 		next = *old
 	}
@@ -463,7 +463,7 @@ func (l *Ledger) admit(old *standing, epoch uint64, list []slashing.Admission, p
 			return next, err
 		}
 		if a.Assignment > 0 && a.Assignment < next.assignment {
-			return next, fmt.Errorf("%v is under assignment %d, after %d: %w", pubkey, next.assignment, a.Assignment, record.ErrStale)
+			return next, fmt.Errorf("%w: %v is under assignment %d, after %d", slashing.ErrHolder, pubkey, next.assignment, a.Assignment)
 		}
 		next.mark, next.assignment = next.mark.Raise(a.Mark), max(next.assignment, a.Assignment)
 	}
@@ -474,12 +474,15 @@ func (l *Ledger) admit(old *standing, epoch uint64, list []slashing.Admission, p
 func (l *Ledger) Marks(ctx context.Context) iter.Seq2[slashing.Mark, error] {
 	return func(yield func(slashing.Mark, error) bool) {
 		for st, err := range l.s.standings(ctx) {
-			if (err != nil || st.signer == l.info.Signer) && !yield(st.mark, err) {
+			if (err != nil || l.has(st)) && !yield(st.mark, err) {
 				return
 			}
 		}
 	}
 }
+
+// has says that the key is this signer's, on its network.
+func (l *Ledger) has(st standing) bool { return st.signer == l.info.Signer && st.root == l.info.Root }
 
 // standings yields the item of every key, by pubkey.
 func (s *Store) standings(ctx context.Context) iter.Seq2[standing, error] {
@@ -495,7 +498,7 @@ func (l *Ledger) Admitted(ctx context.Context) (map[eth.Pubkey]uint64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("couldn't read the slashing ledger: %w", err)
 		}
-		if st.signer == l.info.Signer && st.assignment > 0 {
+		if l.has(st) && st.assignment > 0 {
 			admitted[st.mark.Pubkey] = st.assignment
 		}
 	}
@@ -504,7 +507,8 @@ func (l *Ledger) Admitted(ctx context.Context) (map[eth.Pubkey]uint64, error) {
 
 // Complete is the assignment under which the mark of each of the keys is
 // complete, whichever signer it is admitted to: all that was signed under it
-// and before is in the mark. A key that was never admitted is not in it.
+// and before is in the mark. A key that was never admitted is not in it, nor
+// one that is with other software, of which nobody here knows what it signs.
 func (l *Ledger) Complete(ctx context.Context, pubkeys []eth.Pubkey) (map[eth.Pubkey]uint64, error) {
 	epochs := make([]uint64, len(pubkeys))
 	err := firstOf(len(pubkeys), func(i int) error {
@@ -514,7 +518,9 @@ func (l *Ledger) Complete(ctx context.Context, pubkeys []eth.Pubkey) (map[eth.Pu
 		if err := l.look(ctx, k, pubkeys[i]); err != nil || k.now == nil {
 			return err
 		}
-		epochs[i] = k.now.assignment
+		if !strings.HasPrefix(k.now.signer, externalPrefix) {
+			epochs[i] = k.now.assignment
+		}
 		return nil
 	})
 	if err != nil {

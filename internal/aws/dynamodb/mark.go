@@ -2,6 +2,8 @@ package dynamodb
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/slashing"
@@ -25,8 +27,20 @@ const (
 	attrBeat       = "beat"
 )
 
-// standing is the item of one key: its mark, and who may raise it.
+// externalPrefix begins the name of what is not a signer of ours.
+const externalPrefix = "external:"
+
+// markKey has the genesis validators root beside the pubkey: a mark of another
+// network is another item, and never taken for this one's.
+func markKey(pubkey eth.Pubkey, root eth.Root) key {
+	k := pubkeyKey(pubkey)
+	return key{k.pk, fmt.Sprintf("%s/%x", k.sk, root[:])}
+}
+
+// standing is the item of one key on one network: its mark, and who may raise
+// it.
 type standing struct {
+	root       eth.Root
 	mark       slashing.Mark
 	signer     string // that the key is admitted to
 	ledger     string // of that signer, that wrote this
@@ -37,7 +51,7 @@ type standing struct {
 
 func (st standing) item(table string) item {
 	m := st.mark
-	it := pubkeyKey(m.Pubkey).item()
+	it := markKey(m.Pubkey, st.root).item()
 	it[attrSigner], it[attrLedger] = str(st.signer), str(st.ledger)
 	it[attrAssignment], it[attrHeld], it[attrVersion] = number(st.assignment), number(st.held), number(st.version)
 	if m.Block {
@@ -46,7 +60,7 @@ func (st standing) item(table string) item {
 	if m.Attestation {
 		it[attrSource], it[attrTarget], it[attrRoot] = number(m.Source), number(m.Target), bin(m.Root[:])
 	}
-	it[attrSum] = digest("stakeseal/mark/v1", table, m.Pubkey[:], st.signer, st.ledger, st.assignment, st.held, st.version,
+	it[attrSum] = digest("stakeseal/mark/v1", table, m.Pubkey[:], st.root[:], st.signer, st.ledger, st.assignment, st.held, st.version,
 		flag(m.Block), m.Slot, m.BlockRoot[:], flag(m.Attestation), m.Source, m.Target, m.Root[:])
 	return it
 }
@@ -55,11 +69,14 @@ func (st standing) item(table string) item {
 // ErrCorrupt of record: a mark that cannot be read allows nothing.
 func (it item) standing(table string) (standing, error) {
 	var st standing
-	pubkey, err := eth.ParsePubkey(it.text(attrSK))
-	if err != nil {
-		return st, corrupt(it, errors.New("its key is no pubkey"))
+	pubkey, root, _ := strings.Cut(it.text(attrSK), "/")
+	var err error
+	if st.mark.Pubkey, err = eth.ParsePubkey(pubkey); err == nil {
+		err = st.root.UnmarshalText([]byte(root))
 	}
-	st.mark.Pubkey = pubkey
+	if err != nil {
+		return st, corrupt(it, errors.New("its key is no pubkey and root"))
+	}
 	st.signer, st.ledger = it.text(attrSigner), it.text(attrLedger)
 	for name, into := range map[string]*uint64{attrAssignment: &st.assignment, attrHeld: &st.held, attrVersion: &st.version} {
 		*into, _ = it.number(name)
