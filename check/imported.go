@@ -37,7 +37,7 @@ func (e *ForeignError) Unwrap() error { return ErrForeign }
 // secrets stay the caller's to wipe.
 type Foreign struct {
 	Network     eth.Network
-	Pubkey      eth.Pubkey       // under which it was found
+	Pubkey      eth.Pubkey       // under which it was found; zero: under none, and without deposits or words
 	Keystore    []byte           // EIP-2335
 	Password    *secret.Bytes    // of the keystore
 	Seed        *secret.Bytes    // of the mnemonic that was found with it; nil: none was
@@ -58,6 +58,9 @@ type Importable struct {
 // credentials against the mnemonic's withdrawal key, and each deposit's roots
 // and signature on the network. The caller wipes what it returns.
 func Imported(ctx context.Context, f Foreign) (*Importable, error) {
+	if f.Pubkey == (eth.Pubkey{}) && (f.Seed != nil || len(f.Deposits) > 0) {
+		return nil, &ForeignError{Key: []error{errors.New("words or deposits came with it, and no pubkey to hold them against")}}
+	}
 	i, err := f.open(ctx)
 	if ctx.Err() != nil {
 		i.Wipe()
@@ -87,7 +90,10 @@ func (f Foreign) open(ctx context.Context) (*Importable, error) {
 	if err != nil {
 		return nil, fmt.Errorf("its keystore does not parse: %w", err)
 	}
-	if named := k.Pubkey(); named != (eth.Pubkey{}) && named != f.Pubkey {
+	want := f.Pubkey
+	if named := k.Pubkey(); want == (eth.Pubkey{}) {
+		want = named
+	} else if named != (eth.Pubkey{}) && named != want {
 		return nil, fmt.Errorf("its keystore is of %v", named)
 	}
 	opened, err := k.Open(ctx, f.Password)
@@ -101,11 +107,15 @@ func (f Foreign) open(ctx context.Context) (*Importable, error) {
 	}
 	pubkey := key.Pubkey()
 	key.Wipe()
-	if pubkey != f.Pubkey {
+	if want != (eth.Pubkey{}) && pubkey != want {
 		opened.Wipe()
 		return nil, fmt.Errorf("its keystore holds the key of %v", pubkey)
 	}
-	return &Importable{pubkey, k.Path(), opened}, nil
+	path := k.Path()
+	if _, err := eth.ParsePath(path); err != nil || !seal.GoodPath(path) {
+		path = "" // any text may stand there; it must not get into a sealed body
+	}
+	return &Importable{pubkey, path, opened}, nil
 }
 
 // descends re-derives the key from the mnemonic at the path that the keystore
@@ -175,8 +185,16 @@ func (f Foreign) deposits() error {
 	return nil
 }
 
-// Path is the keystore's, "" where it names none. It is proven only if there
-// was a mnemonic.
+// Pubkey is the key's own, derived from it.
+func (i *Importable) Pubkey() eth.Pubkey {
+	if i == nil {
+		return eth.Pubkey{}
+	}
+	return i.pubkey
+}
+
+// Path is the keystore's, "" where it names none of EIP-2334. It is proven only
+// if there was a mnemonic.
 func (i *Importable) Path() string {
 	if i == nil {
 		return ""

@@ -38,7 +38,7 @@ func ImportedMnemonicObject(id string) string { return importsFolder + id + ".js
 // Source says where an imported secret was before, as far as its importer saw.
 // What Detail repeats of the source's own words is unproven.
 type Source struct {
-	Kind   string            `json:"kind"`             // aws-sample, keystores
+	Kind   string            `json:"kind"`             // aws-sample, keystores, keymanager
 	Place  string            `json:"place"`            // an ARN, or a file's name
 	Digest Digest            `json:"digest"`           // sha256 of the bytes there that the secret was opened from
 	Detail map[string]string `json:"detail,omitempty"` // such as what the source was assigned to
@@ -49,15 +49,16 @@ type Source struct {
 // say who saw the key before. What it says of deposits was signed by the key
 // itself; what it says of a mnemonic was re-derived.
 type Imported struct {
-	Pubkey      eth.Pubkey      `json:"pubkey"`
-	Network     string          `json:"network"`
-	Path        string          `json:"path,omitempty"`                  // EIP-2334; empty: not known. Proven only with a Mnemonic
-	Mnemonic    string          `json:"mnemonic,omitempty"`              // an ImportedMnemonic's id; empty: none came with the key
-	Credentials eth.Credentials `json:"withdrawal_credentials,omitzero"` // zero: not known
-	Deposits    []Deposit       `json:"deposits,omitempty"`              // signed by the key for Credentials; empty: not known
-	Source      Source          `json:"source"`                          //
-	Importer    string          `json:"importer"`                        // who ran the import
-	Created     time.Time       `json:"created"`                         // of the import; when the key was made nobody can say
+	Pubkey      eth.Pubkey        `json:"pubkey"`
+	Network     string            `json:"network"`
+	Path        string            `json:"path,omitempty"`                  // EIP-2334; empty: not known. Proven only with a Mnemonic
+	Mnemonic    string            `json:"mnemonic,omitempty"`              // an ImportedMnemonic's id; empty: none came with the key
+	Credentials eth.Credentials   `json:"withdrawal_credentials,omitzero"` // zero: not known
+	Deposits    []Deposit         `json:"deposits,omitempty"`              // signed by the key for Credentials; empty: not known
+	Source      Source            `json:"source"`                          //
+	Labels      map[string]string `json:"labels,omitempty"`                // the importer's own notes, which selections go by
+	Importer    string            `json:"importer"`                        // who ran the import
+	Created     time.Time         `json:"created"`                         // of the import; when the key was made nobody can say
 }
 
 // Import is the whole record of an imported key: its public part and its
@@ -178,6 +179,7 @@ func (i Imported) Check() error {
 		when(len(i.Deposits) > maxPlan, "%d deposits", len(i.Deposits)),
 		when(len(i.Deposits) > 0 && i.Credentials == eth.Credentials{}, "deposits without their withdrawal credentials"),
 		i.Source.Check(),
+		checkPairs("label", i.Labels),
 		checkText("importer", i.Importer, 1, maxText),
 		checkTime("created", i.Created),
 	)...)

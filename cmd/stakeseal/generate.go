@@ -275,20 +275,27 @@ func (h *home) request(f generateFlags) (birth.Request, error) {
 	if q.Plan, err = parsePlan(g.Network, f.plan, eth.ExecutionCredentials(q.WithdrawalAddress, f.compounding)); err != nil {
 		return q, err
 	}
-	for _, label := range f.labels {
+	q.Labels, err = parseLabels(f.labels)
+	return q, err
+}
+
+// parseLabels reads --label; nil without one.
+func parseLabels(flags []string) (map[string]string, error) {
+	var labels map[string]string
+	for _, label := range flags {
 		key, value, ok := strings.Cut(label, "=")
 		if !ok || key == "" {
-			return q, usage("write KEY=VALUE", "--label is %q", label)
+			return nil, usage("write KEY=VALUE", "--label is %q", label)
 		}
-		if q.Labels == nil {
-			q.Labels = map[string]string{}
+		if labels == nil {
+			labels = map[string]string{}
 		}
-		if _, twice := q.Labels[key]; twice {
-			return q, usage("", "--label %q occurs twice", key)
+		if _, twice := labels[key]; twice {
+			return nil, usage("", "--label %q occurs twice", key)
 		}
-		q.Labels[key] = value
+		labels[key] = value
 	}
-	return q, nil
+	return labels, nil
 }
 
 // placed rebuilds the request of a stored order.

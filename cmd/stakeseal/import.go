@@ -32,7 +32,7 @@ home's recipients, and recorded as imported. An imported key has no birth
 certificate, and nobody can say who saw it before; every command that shows it
 says so.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(a.importSampleVerb())
+	cmd.AddCommand(a.importKeystoresVerb(), a.importSampleVerb())
 	return cmd
 }
 

@@ -150,7 +150,7 @@ func (s *sampleSite) takes(code int, f sampleFlags) importedOutcome {
 }
 
 // tree is every file of the home's store and archive, and what it holds.
-func (s *sampleSite) tree() map[string]string {
+func (s *site) tree() map[string]string {
 	s.Helper()
 	all := map[string]string{}
 	h := s.opened(&app{})

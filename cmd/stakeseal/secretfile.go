@@ -90,6 +90,11 @@ func (a *app) readLine(path, what string) (*secret.Bytes, error) {
 		return nil, err
 	}
 	defer all.Wipe()
+	return onlyLine(all, what)
+}
+
+// onlyLine is a copy of a file's one line.
+func onlyLine(all *secret.Bytes, what string) (*secret.Bytes, error) {
 	line := bytes.TrimSuffix(bytes.TrimSuffix(all.Expose(), []byte("\n")), []byte("\r"))
 	switch {
 	case len(line) == 0:

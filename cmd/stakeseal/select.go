@@ -212,6 +212,9 @@ func (h *home) view(ctx context.Context, s *selection) (*view, error) {
 // add joins a validator, and says whether it is selected.
 func (v *view) add(c *chosen) bool {
 	c.Signer, c.Labels = v.signers[c.Pubkey], v.orders[c.Order].Labels
+	if c.Imported != nil {
+		c.Labels = c.Imported.Labels
+	}
 	switch {
 	case v.s.order != "" && c.Order != v.s.order,
 		v.s.signer != "" && c.Signer != v.s.signer,

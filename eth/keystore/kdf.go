@@ -25,8 +25,12 @@ const (
 	maxScryptWork = 1 << 30 // n*r*p*128 bytes: bounds memory (n*r*128) and time (times p) at once
 )
 
-// usualScrypt is the memory of the standard's own parameters.
-const usualScrypt = 256 << 20
+// usualScrypt is the memory of the standard's own parameters; usualPBKDF2 are
+// sixteen times the standard's iterations, which take no longer than its scrypt.
+const (
+	usualScrypt = 256 << 20
+	usualPBKDF2 = 1 << 22
+)
 
 // cost is a KDF with its parameters. Exactly those of its kdf are set.
 type cost struct {

@@ -54,6 +54,14 @@ func (k *Keystore) FullCost() bool {
 	return (c.kdf == PBKDF2 && c.c == 1<<18) || (c.kdf == Scrypt && c.n == 1<<18 && c.r == 8 && c.p == 1)
 }
 
+// Costly says whether opening it takes more memory than the standard's own
+// scrypt parameters, or more than some seconds' fraction: what a service that
+// does other work refuses to do for whoever asks.
+func (k *Keystore) Costly() bool {
+	c := k.cost
+	return c.kdf == PBKDF2 && c.c > usualPBKDF2 || c.kdf == Scrypt && c.n*c.r*c.p*128 > usualScrypt
+}
+
 // KDF says how the password becomes a key.
 func (k *Keystore) KDF() KDF { return k.cost.kdf }
 
