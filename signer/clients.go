@@ -24,8 +24,13 @@ func NewClients() *Clients {
 	return &Clients{tokens: map[[32]byte]*Client{}, certificates: map[[32]byte]*Client{}}
 }
 
-// Anyone lets everybody who can connect be c. See Exposed.
-func (l *Clients) Anyone(c *Client) { l.anyone = c }
+// Anyone lets everybody who can connect be c, but for its Rights: keys are
+// brought and taken away by somebody who is known. See Exposed.
+func (l *Clients) Anyone(c *Client) {
+	unknown := *c
+	unknown.Rights = nil
+	l.anyone = &unknown
+}
 
 // MinToken is the least length of a token, bytes: 128 bits in hex.
 const MinToken = 32

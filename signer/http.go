@@ -41,6 +41,12 @@ type Service struct {
 	Reload func() error
 	// Checks are asked by /healthcheck, besides the service's own.
 	Checks []Check
+	// Keymanager brings and takes away keys for the keymanager API; nil: they
+	// come and go by their assignments only.
+	Keymanager Keymanager
+	// Exits knows what an exit needs besides a key; nil: the keymanager API
+	// signs none.
+	Exits Exits
 	// Failed is how many assigned keys could not be opened; nil: none.
 	Failed func() int
 }
@@ -53,7 +59,7 @@ type Check struct {
 
 // Handler is the API over HTTP.
 func (s *Service) Handler() http.Handler {
-	a := &api{Service: s, large: make(chan struct{}, largeOnes), reloading: make(chan struct{}, 1)}
+	a := &api{Service: s, large: make(chan struct{}, largeOnes), reloading: make(chan struct{}, 1), managing: make(chan struct{}, 1)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /upcheck", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "OK") })
 	mux.HandleFunc("GET /healthcheck", a.health)
@@ -66,7 +72,6 @@ func (s *Service) Handler() http.Handler {
 		"POST /stakeseal/v1/sign":             a.batch,
 		"GET /api/v1/eth2/publicKeys":         a.publicKeys,
 		"GET /api/v1/eth2/highWatermark":      a.highWatermark,
-		"GET /eth/v1/keystores":               a.keystores,
 		"POST /reload":                        a.reload,
 		"GET /reload":                         a.reloaded,
 	} {
@@ -76,6 +81,7 @@ func (s *Service) Handler() http.Handler {
 			}
 		})
 	}
+	a.keymanager(mux)
 	return a.guarded(mux)
 }
 
@@ -83,6 +89,7 @@ type api struct {
 	*Service
 	large     chan struct{}
 	reloading chan struct{}
+	managing  chan struct{} // whoever changes keys: one at a time
 }
 
 // guarded looks at what every request must have, and survives a bug in one.
@@ -265,22 +272,6 @@ func (a *api) publicKeys(w http.ResponseWriter, _ *http.Request, c *Client) {
 // highWatermark is empty: no slot is set from which on nothing is signed.
 func (a *api) highWatermark(w http.ResponseWriter, _ *http.Request, _ *Client) {
 	asJSON(w, http.StatusOK, struct{}{})
-}
-
-// keystores is the list of the keymanager API. Keys come and go by their
-// assignments, so all of them are read-only here.
-func (a *api) keystores(w http.ResponseWriter, _ *http.Request, c *Client) {
-	type keystore struct {
-		Pubkey   eth.Pubkey `json:"validating_pubkey"`
-		ReadOnly bool       `json:"readonly"`
-	}
-	list := []keystore{}
-	for _, pubkey := range a.Signer.Keys.Pubkeys(c) {
-		list = append(list, keystore{pubkey, true})
-	}
-	asJSON(w, http.StatusOK, struct {
-		Data []keystore `json:"data"`
-	}{list})
 }
 
 // reload looks for new and removed keys now; they are also found without it.

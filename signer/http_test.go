@@ -76,9 +76,6 @@ func TestOtherEndpoints(t *testing.T) {
 	if a := b.do(t, "GET", "/api/v1/eth2/highWatermark", nil); a.status != 200 || strings.TrimSpace(a.body) != "{}" {
 		t.Errorf("high watermark: %+v", a)
 	}
-	if a := b.do(t, "GET", "/eth/v1/keystores", nil); a.status != 200 || strings.Count(a.body, `"readonly":true`) != 3 {
-		t.Errorf("keystores: %+v", a)
-	}
 	if a := b.do(t, "GET", "/healthcheck", nil); a.status != 200 || !strings.Contains(a.body, `"keys-loaded":3`) {
 		t.Errorf("health: %+v", a)
 	}

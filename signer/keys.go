@@ -16,6 +16,7 @@ type Key struct {
 	Secret      *bls.Key // the Signer's from Put on: it wipes it
 	Credentials eth.Credentials
 	Plan        []eth.Gwei // what deposits were signed for at birth
+	Path        string     // EIP-2334; "": not known
 }
 
 // Keys are the keys of a signer. Its methods are safe for concurrent use.
@@ -79,7 +80,7 @@ func (k *Keys) hold(pubkey eth.Pubkey, c *Client) (*heldKey, error) {
 	k.mu.RLock()
 	held := k.keys[pubkey]
 	k.mu.RUnlock()
-	if held == nil || !c.sees(pubkey) || !held.hold() {
+	if held == nil || !c.Sees(pubkey) || !held.hold() {
 		return nil, fmt.Errorf("%w: %v", ErrUnknownKey, pubkey)
 	}
 	return held, nil
@@ -109,6 +110,16 @@ func (k *Keys) Has(pubkey eth.Pubkey) bool {
 	return k.keys[pubkey] != nil
 }
 
+// Path is a key's, "" of one that is not here or whose is not known.
+func (k *Keys) Path(pubkey eth.Pubkey) string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if held := k.keys[pubkey]; held != nil {
+		return held.Key.Path
+	}
+	return ""
+}
+
 // Len is how many there are.
 func (k *Keys) Len() int {
 	k.mu.RLock()
@@ -121,7 +132,7 @@ func (k *Keys) Pubkeys(c *Client) []eth.Pubkey {
 	k.mu.RLock()
 	list := make([]eth.Pubkey, 0, len(k.keys))
 	for pubkey := range k.keys {
-		if c == nil || c.sees(pubkey) {
+		if c == nil || c.Sees(pubkey) {
 			list = append(list, pubkey)
 		}
 	}

@@ -20,11 +20,14 @@ type Client struct {
 	Name string
 	// Operations are the kinds that it may ask for.
 	Operations []duty.Kind
+	// Rights are what it may do with the keys themselves; nil: nothing.
+	Rights []Right
 	// Keys are those that it may use and see; nil: all.
 	Keys map[eth.Pubkey]bool
 }
 
-func (c *Client) sees(pubkey eth.Pubkey) bool { return c.Keys == nil || c.Keys[pubkey] }
+// Sees says whether the client may know of a key.
+func (c *Client) Sees(pubkey eth.Pubkey) bool { return c.Keys == nil || c.Keys[pubkey] }
 
 // Duties are the kinds that a validator client needs day by day. Not among
 // them: exits, which end a validator; deposits, which were signed at birth;

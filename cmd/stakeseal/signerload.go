@@ -293,7 +293,7 @@ func (l *loader) openOne(ctx context.Context, a record.Assignment) error {
 	for i, d := range v.Deposits {
 		plan[i] = d.Amount
 	}
-	return l.to.Keys.Put(signer.Key{Pubkey: v.Pubkey, Secret: secret, Credentials: v.Credentials, Plan: plan})
+	return l.to.Keys.Put(signer.Key{Pubkey: v.Pubkey, Secret: secret, Credentials: v.Credentials, Plan: plan, Path: v.Path})
 }
 
 // record is what is known of a key: by its certificate, verified against the

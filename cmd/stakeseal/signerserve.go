@@ -145,7 +145,11 @@ func (a *app) signerServe(ctx context.Context, name string, f serveFlags) error 
 	defer s.Keys.RemoveAll()
 	l := &loader{app: a, home: h, name: name, keys: keys, ledger: ledger, leases: leases, epoch: lease.Epoch, to: s, log: log, workers: f.workers,
 		serving: map[eth.Pubkey]uint64{}, failed: map[eth.Pubkey]unopened{}, watching: map[string]formerSigner{}, noted: map[eth.Pubkey]uint64{}}
-	return a.signerRun(ctx, l, lease, &signer.Service{Signer: s, Clients: clients, Hosts: settings.Hosts}, settings, encryption)
+	service := &signer.Service{Signer: s, Clients: clients, Hosts: settings.Hosts}
+	if err := l.manage(ctx, service, settings); err != nil {
+		return err
+	}
+	return a.signerRun(ctx, l, lease, service, settings, encryption)
 }
 
 // afterAbsence raises floors after a signer was not running for longer than two

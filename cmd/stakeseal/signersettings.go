@@ -165,10 +165,14 @@ func (e clientEntry) client() (*signer.Client, error) {
 		switch {
 		case name == "duties":
 			c.Operations = append(c.Operations, signer.Duties()...)
+		case name == "KEYMANAGER":
+			c.Rights = append(c.Rights, signer.Rights()...)
+		case slices.Contains(signer.Rights(), signer.Right(name)):
+			c.Rights = append(c.Rights, signer.Right(name))
 		case slices.Contains(duty.Kinds(), duty.Kind(name)):
 			c.Operations = append(c.Operations, duty.Kind(name))
 		default:
-			return nil, fmt.Errorf("operations: %q is neither duties nor a type of request", name)
+			return nil, fmt.Errorf("operations: %q is neither duties nor a type of request, and no right of the keymanager API", name)
 		}
 	}
 	if e.Keys == nil {
