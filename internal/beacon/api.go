@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/stakeseal/stakeseal/deposit"
@@ -124,21 +125,33 @@ const (
 // pubkey with nothing, so a node, cache or proxy that loses the question and
 // answers "none" would otherwise pass for good news.
 func (n *Node) validators(ctx context.Context, slot uint64, pubkeys []eth.Pubkey) (map[eth.Pubkey]deposit.Validator, error) {
-	path := "/eth/v1/beacon/states/" + strconv.FormatUint(slot, 10) + "/validators"
 	found := make(map[eth.Pubkey]deposit.Validator)
+	err := ids(ctx, n, slot, pubkeys, func(r io.Reader, part []eth.Pubkey) error { return readValidators(r, part, found) })
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// ids asks for validators in the state at slot by ids of one kind, in as many
+// requests as it takes.
+func ids[T fmt.Stringer](ctx context.Context, n *Node, slot uint64, list []T, read func(r io.Reader, part []T) error) error {
+	path := "/eth/v1/beacon/states/" + strconv.FormatUint(slot, 10) + "/validators"
 	post := true
-	for from := 0; from < len(pubkeys); {
+	for from := 0; from < len(list); {
 		size := getBatch - 1
 		if post {
 			size = postBatch - 1
 		}
-		part := pubkeys[from:min(from+size, len(pubkeys))]
+		part := list[from:min(from+size, len(list))]
 		ids := make([]string, 0, len(part)+1)
-		for _, p := range part {
-			ids = append(ids, p.String())
+		for _, id := range part {
+			ids = append(ids, id.String())
 		}
-		ids = append(ids, canary)
-		read := func(r io.Reader) error { return readValidators(r, part, found) }
+		if !slices.Contains(ids, canary) {
+			ids = append(ids, canary)
+		}
+		read := func(r io.Reader) error { return read(r, part) }
 		limit := int64(maxSmallBytes + maxEntryBytes*len(ids))
 		var err error
 		if post {
@@ -154,14 +167,38 @@ func (n *Node) validators(ctx context.Context, slot uint64, pubkeys []eth.Pubkey
 			err = n.ask(ctx, n.limit, http.MethodGet, path, url.Values{"id": ids}, nil, limit, read)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		from += len(part)
 	}
-	return found, nil
+	return nil
+}
+
+// entry is a validator as the API shows it. Its epochs are nil where the answer
+// left them out.
+type entry struct {
+	deposit.Validator
+	pubkey                         eth.Pubkey
+	activation, exit, withdrawable *number
 }
 
 func readValidators(r io.Reader, asked []eth.Pubkey, found map[eth.Pubkey]deposit.Validator) error {
+	wanted := make(map[eth.Pubkey]bool, len(asked))
+	for _, p := range asked {
+		wanted[p] = true
+	}
+	return readEntries(r, func(e entry) bool { return wanted[e.pubkey] }, func(e entry) error {
+		if _, twice := found[e.pubkey]; twice {
+			return fmt.Errorf("pubkey %s is in the answer twice", e.pubkey)
+		}
+		found[e.pubkey] = e.Validator
+		return nil
+	})
+}
+
+// readEntries hands those that were asked for to found, and sees to it that
+// validator 0 is in the answer.
+func readEntries(r io.Reader, wanted func(entry) bool, found func(entry) error) error {
 	var a struct {
 		Optimistic bool `json:"execution_optimistic"`
 		Data       *[]struct {
@@ -171,6 +208,10 @@ func readValidators(r io.Reader, asked []eth.Pubkey, found map[eth.Pubkey]deposi
 			Validator struct {
 				Pubkey      *eth.Pubkey      `json:"pubkey"`
 				Credentials *eth.Credentials `json:"withdrawal_credentials"`
+
+				Activation   *number `json:"activation_epoch"`
+				Exit         *number `json:"exit_epoch"`
+				Withdrawable *number `json:"withdrawable_epoch"`
 			} `json:"validator"`
 		} `json:"data"`
 	}
@@ -183,34 +224,33 @@ func readValidators(r io.Reader, asked []eth.Pubkey, found map[eth.Pubkey]deposi
 	if a.Optimistic {
 		return errors.New("the state is optimistic")
 	}
-	wanted := make(map[eth.Pubkey]bool, len(asked))
-	for _, p := range asked {
-		wanted[p] = true
-	}
 	first := false
 	seen := make(map[uint64]bool, len(*a.Data))
 	for _, d := range *a.Data {
 		if d.Index == nil || d.Balance == nil || d.Status == nil || d.Validator.Pubkey == nil || d.Validator.Credentials == nil {
 			return errMissing
 		}
-		index, pubkey := uint64(*d.Index), *d.Validator.Pubkey
+		index := uint64(*d.Index)
+		e := entry{
+			deposit.Validator{Index: index, Status: *d.Status, Credentials: *d.Validator.Credentials, Balance: eth.Gwei(*d.Balance)},
+			*d.Validator.Pubkey, d.Validator.Activation, d.Validator.Exit, d.Validator.Withdrawable,
+		}
 		switch {
 		case !d.Status.Known():
 			return fmt.Errorf("validator %d has the unknown status %q", index, clip(string(*d.Status)))
 		case seen[index]:
 			return fmt.Errorf("validator %d is in the answer twice", index)
-		case index != 0 && !wanted[pubkey]:
+		case index != 0 && !wanted(e):
 			return fmt.Errorf("validator %d was not asked for", index)
 		}
 		seen[index] = true
 		first = first || index == 0
-		if !wanted[pubkey] {
+		if !wanted(e) {
 			continue
 		}
-		if _, twice := found[pubkey]; twice {
-			return fmt.Errorf("pubkey %s is in the answer twice", pubkey)
+		if err := found(e); err != nil {
+			return err
 		}
-		found[pubkey] = deposit.Validator{Index: index, Status: *d.Status, Credentials: *d.Validator.Credentials, Balance: eth.Gwei(*d.Balance)}
 	}
 	if !first {
 		return errors.New("validator 0 was asked for and is not in the answer: the node didn't take the question")

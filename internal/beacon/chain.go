@@ -81,43 +81,22 @@ func (c *Chain) known(ctx context.Context, pubkeys []eth.Pubkey) (map[eth.Pubkey
 	}
 
 	views := make([]view, len(c.nodes))
-	if err := c.each(func(i int, n *Node) error { return c.open(ctx, n, &views[i]) }); err != nil {
+	common, err := c.common(ctx, views)
+	if err != nil {
 		return nil, at, err
 	}
-	common := views[0].head
-	for i := range views {
-		if views[i].genesis.validatorsRoot != views[0].genesis.validatorsRoot {
-			return nil, at, fmt.Errorf("%w: %s and %s have different genesis validators roots", ErrDisagree, c.nodes[0], c.nodes[i])
-		}
-		if views[i].head.slot < common.slot {
-			common = views[i].head
-		}
-	}
-	// Asking by slot, not by "head": the head moves between two requests, and
-	// between two nodes. The block is asked for before and after, so that a
-	// reorganisation in between shows.
-	block := strconv.FormatUint(common.slot, 10)
-	if err := c.each(func(i int, n *Node) error {
+	if err := c.within(ctx, common, func(i int, n *Node) (err error) {
 		v := &views[i]
-		if err := c.hasBlock(ctx, n, block, common); err != nil {
-			return err
-		}
-		var err error
 		if v.validators, err = n.validators(ctx, common.slot, ask); err != nil {
 			return err
 		}
-		if v.pending, v.hasPending, err = n.pending(ctx, common.slot, wanted); err != nil {
-			return err
-		}
-		return c.hasBlock(ctx, n, block, common)
+		v.pending, v.hasPending, err = n.pending(ctx, common.slot, wanted)
+		return err
 	}); err != nil {
 		return nil, at, err
 	}
 
-	at = deposit.At{
-		Slot: common.slot, BlockRoot: common.root,
-		ForkVersion: views[0].genesis.forkVersion, GenesisValidatorsRoot: views[0].genesis.validatorsRoot,
-	}
+	at = atOf(common, views)
 	// A queue that one node shows is one node's word: it is believed when it
 	// speaks against a deposit, but only the words of all are a second opinion.
 	for i, n := range c.nodes {
@@ -129,6 +108,48 @@ func (c *Chain) known(ctx context.Context, pubkeys []eth.Pubkey) (map[eth.Pubkey
 	at.Pending = len(at.NoPending) == 0
 	states, err := c.agree(ask, views)
 	return states, at, err
+}
+
+// common opens all nodes and returns the latest block that every one of them
+// may have.
+func (c *Chain) common(ctx context.Context, views []view) (common header, err error) {
+	if err := c.each(func(i int, n *Node) error { return c.open(ctx, n, &views[i]) }); err != nil {
+		return common, err
+	}
+	common = views[0].head
+	for i := range views {
+		if views[i].genesis.validatorsRoot != views[0].genesis.validatorsRoot {
+			return common, fmt.Errorf("%w: %s and %s have different genesis validators roots", ErrDisagree, c.nodes[0], c.nodes[i])
+		}
+		if views[i].head.slot < common.slot {
+			common = views[i].head
+		}
+	}
+	return common, nil
+}
+
+// within asks all nodes for something of the state after one block. Asking by
+// slot, not by "head": the head moves between two requests, and between two
+// nodes. The block is asked for before and after, so that a reorganisation in
+// between shows.
+func (c *Chain) within(ctx context.Context, common header, ask func(i int, n *Node) error) error {
+	block := strconv.FormatUint(common.slot, 10)
+	return c.each(func(i int, n *Node) error {
+		if err := c.hasBlock(ctx, n, block, common); err != nil {
+			return err
+		}
+		if err := ask(i, n); err != nil {
+			return err
+		}
+		return c.hasBlock(ctx, n, block, common)
+	})
+}
+
+func atOf(common header, views []view) deposit.At {
+	return deposit.At{
+		Slot: common.slot, BlockRoot: common.root,
+		ForkVersion: views[0].genesis.forkVersion, GenesisValidatorsRoot: views[0].genesis.validatorsRoot,
+	}
 }
 
 // each runs one step at all nodes at once. One that fails fails the step; all

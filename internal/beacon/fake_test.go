@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +30,11 @@ type fake struct {
 	pending    []pendingEntry
 
 	syncing, optimistic, offline bool
+
+	spec   map[string]any // of the configuration, in place of what is right
+	refuse string         // the message with which exits are refused
+	taken  []string       // exits, as they were posted
+	lives  map[eth.Pubkey][3]uint64
 
 	// override takes over requests whose path ends so.
 	override map[string]http.HandlerFunc
@@ -133,6 +140,29 @@ func (f *fake) good(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		f.answerValidators(w, ids)
+	case path == "/eth/v1/config/spec":
+		spec := map[string]any{"CONFIG_NAME": "hoodi", "CAPELLA_FORK_VERSION": f.net.ExitForkVersion.String(), "DENEB_FORK_EPOCH": "0",
+			"SHARD_COMMITTEE_PERIOD": "256", "SLOTS_PER_EPOCH": "32", "SECONDS_PER_SLOT": "12", "BLOB_SCHEDULE": []any{map[string]string{"EPOCH": "1"}}}
+		for name, value := range f.spec {
+			if spec[name] = value; value == nil {
+				delete(spec, name)
+			}
+		}
+		data, _ := json.Marshal(spec)
+		answer(w, `{"data":%s}`, data)
+	case path == poolPath && r.Method == http.MethodPost:
+		if f.refuse != "" {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusBadRequest)
+			_ = json.NewEncoder(w).Encode(map[string]any{"code": 400, "message": f.refuse})
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		f.mu.Lock()
+		f.taken = append(f.taken, string(body))
+		f.mu.Unlock()
+	case path == poolPath:
+		answer(w, `{"data":[%s]}`, strings.Join(f.taken, ","))
 	case strings.HasSuffix(path, "/pending_deposits"):
 		var rows []string
 		for _, p := range f.pending {
@@ -159,11 +189,17 @@ func (f *fake) answerValidators(w http.ResponseWriter, ids []string) {
 	var rows []string
 	for p, v := range f.validators {
 		if slices.Contains(ids, p.String()) || slices.Contains(ids, strconv.FormatUint(v.Index, 10)) {
-			rows = append(rows, validatorJSON(p, v))
+			row := validatorJSON(p, v)
+			if l, ok := f.lives[p]; ok {
+				row = epochs.ReplaceAllString(row, fmt.Sprintf(`"activation_epoch":"%d","exit_epoch":"%d","withdrawable_epoch":"%d"`, l[0], l[1], l[2]))
+			}
+			rows = append(rows, row)
 		}
 	}
 	answer(w, `{"execution_optimistic":false,"finalized":false,"data":[%s]}`, strings.Join(rows, ","))
 }
+
+var epochs = regexp.MustCompile(`"activation_epoch":.*"withdrawable_epoch":"[0-9]+"`)
 
 func validatorJSON(p eth.Pubkey, v deposit.Validator) string {
 	return fmt.Sprintf(`{"index":"%d","balance":"%d","status":"%s","validator":{"pubkey":"%s","withdrawal_credentials":"%s","effective_balance":"32000000000","slashed":false,`+

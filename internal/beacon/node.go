@@ -1,5 +1,6 @@
 // Package beacon asks beacon nodes, over the standard API, what the chain
-// knows of pubkeys: the Chain port of package deposit.
+// knows of pubkeys (the Chain port of package deposit), and hands them signed
+// exits.
 //
 // It promises that an answer is given only if every node that was named is of
 // the wanted network, is synced and not optimistic, has the same block at one
@@ -128,6 +129,35 @@ func (n *Node) fail(what string, err error) error {
 func (n *Node) ask(ctx context.Context, wait time.Duration, method, path string, query url.Values, body any, limit int64, read func(io.Reader) error) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	response, err := n.send(ctx, method, path, query, body)
+	if err != nil {
+		return n.fail(path, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		// The body is not shown: an error page may repeat the URL.
+		return n.fail(path, statusError(response.StatusCode))
+	}
+	if !isJSON(response) {
+		return n.fail(path, errors.New("the answer isn't application/json"))
+	}
+	if response.ContentLength > limit {
+		return n.fail(path, fmt.Errorf("the answer has %d bytes, more than %d", response.ContentLength, limit))
+	}
+	bounded := &bound{r: response.Body, left: limit}
+	if err := read(bounded); err != nil {
+		return n.fail(path, bare(err))
+	}
+	return nil
+}
+
+func isJSON(r *http.Response) bool {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && kind == "application/json"
+}
+
+// send sends one request. Its errors don't repeat the URL.
+func (n *Node) send(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error) {
 	u := n.base
 	u.Path += path
 	if u.RawPath != "" { // the provider's path has escapes of its own
@@ -140,13 +170,13 @@ func (n *Node) ask(ctx context.Context, wait time.Duration, method, path string,
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return n.fail(path, err)
+			return nil, err
 		}
 		sent = bytes.NewReader(b)
 	}
 	request, err := http.NewRequestWithContext(ctx, method, u.String(), sent)
 	if err != nil {
-		return n.fail(path, errors.New("the request couldn't be made")) // err would quote the URL
+		return nil, errors.New("the request couldn't be made") // err would quote the URL
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "stakeseal")
@@ -154,25 +184,7 @@ func (n *Node) ask(ctx context.Context, wait time.Duration, method, path string,
 		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := n.client.Do(request)
-	if err != nil {
-		return n.fail(path, bare(err))
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		// The body is not shown: an error page may repeat the URL.
-		return n.fail(path, statusError(response.StatusCode))
-	}
-	if kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return n.fail(path, errors.New("the answer isn't application/json"))
-	}
-	if response.ContentLength > limit {
-		return n.fail(path, fmt.Errorf("the answer has %d bytes, more than %d", response.ContentLength, limit))
-	}
-	bounded := &bound{r: response.Body, left: limit}
-	if err := read(bounded); err != nil {
-		return n.fail(path, bare(err))
-	}
-	return nil
+	return response, bare(err)
 }
 
 // bare takes the URL off an error of net/http.
