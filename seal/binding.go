@@ -99,7 +99,7 @@ func (b Binding) Header() (string, error) {
 		return "", err
 	}
 	var s strings.Builder
-	s.WriteString("stakeseal sealed " + string(b.Purpose) + " v1\n")
+	s.WriteString(HeaderStart + string(b.Purpose) + " v1\n")
 	s.WriteString("network: " + b.Network + "\n")
 	s.WriteString("order: " + b.Order + "\n")
 	if b.Purpose == Signing {

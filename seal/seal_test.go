@@ -406,3 +406,14 @@ func TestSealWipes(t *testing.T) {
 		}
 	}
 }
+
+// TestLetterToService: a recipient that judges by a binding gets no letter.
+func TestLetterToService(t *testing.T) {
+	to, err := seal.NewRecipients(seal.Recovery, named("kms", &service{name: "kms"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := to.Letter([]byte("x")); !errors.Is(err, seal.ErrRecipient) {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,5 +1,7 @@
 // Package unseal opens what package seal sealed, and nothing else: a file that
-// opens, but was sealed as something else, stays shut to the caller.
+// opens, but was sealed as something else, stays shut to the caller. Letters,
+// which hold no key and say nothing of what they are, have a door of their own
+// that no sealing comes through.
 //
 // It promises: nothing of a plaintext is returned before every field of its
 // header was compared with what the caller asked for, and a signing key not
