@@ -354,9 +354,18 @@ func unsound(pubkey eth.Pubkey, err error) error {
 	return err
 }
 
-// chain is the beacon nodes that flags or the home name; nil if there are
-// none.
+// chain is nodes, as who judges deposits asks them.
 func (a *app) chain(n eth.Network, h *home, f chainFlags) (deposit.Chain, error) {
+	nodes, err := a.nodes(n, h, f)
+	if nodes == nil {
+		return nil, err // no Chain that holds a nil
+	}
+	return nodes, err
+}
+
+// nodes is the beacon nodes that flags or the home name; nil if there are
+// none.
+func (a *app) nodes(n eth.Network, h *home, f chainFlags) (*beacon.Chain, error) {
 	urls, err := nodeURLs(f.nodes)
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/eth/exit"
 	"github.com/stakeseal/stakeseal/internal/sqlite"
 	"github.com/stakeseal/stakeseal/record"
 )
@@ -207,11 +208,13 @@ func atOnce(ts *testscript.TestScript, neg bool, args []string) {
 // beaconCommand serves a beacon node on 127.0.0.1 until the script ends, and
 // puts its URL into a variable:
 //
-//	beacon VAR NETWORK [validator=PUBKEY,CREDENTIALS,STATUS,GWEI]... [pending=PUBKEY,CREDENTIALS,GWEI,SIGNATURE]... [QUIRK]...
+//	beacon VAR NETWORK [validator=PUBKEY,CREDENTIALS,STATUS,GWEI[,ACTIVATION[,EXIT[,WITHDRAWABLE]]]]... [pending=PUBKEY,CREDENTIALS,GWEI,SIGNATURE]... [QUIRK]...
 //
 // A QUIRK is how it misbehaves: down, hang, garbage, html, redirect, syncing,
 // behind, fork (another block at the same slot), blind (answers every
-// question about validators with none), noqueue (has no queue's endpoint).
+// question about validators with none), noqueue (has no queue's endpoint),
+// picky (refuses exits), forgetful (takes them and shows none), early (Deneb has
+// not come).
 func beaconCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: beacon VAR NETWORK [FACT]...")
@@ -229,8 +232,8 @@ func beaconCommand(ts *testscript.TestScript, neg bool, args []string) {
 		kind, value, _ := strings.Cut(fact, "=")
 		parts := strings.Split(value, ",")
 		switch {
-		case kind == "validator" && len(parts) == 4:
-			node.validators = append(node.validators, cannedValidator{parts[0], parts[1], parts[2], parts[3]})
+		case kind == "validator" && len(parts) >= 4 && len(parts) <= 7:
+			node.validators = append(node.validators, canned(parts...))
 		case kind == "pending" && len(parts) == 4:
 			node.pending = append(node.pending, map[string]string{"pubkey": parts[0], "withdrawal_credentials": parts[1],
 				"amount": parts[2], "signature": parts[3], "slot": "77"})
@@ -252,7 +255,14 @@ func beaconCommand(ts *testscript.TestScript, neg bool, args []string) {
 
 var scriptBegan sync.Map // by script: when its first node was started, unix
 
-type cannedValidator struct{ pubkey, credentials, status, balance string }
+type cannedValidator struct{ pubkey, credentials, status, balance, activation, exit, withdrawable string }
+
+// canned makes a validator; epochs that are not given are 0 and never.
+func canned(parts ...string) cannedValidator {
+	never := fmt.Sprint(exit.FarFuture)
+	v := append(append([]string{}, parts...), []string{"0", never, never}[len(parts)-4:]...)
+	return cannedValidator{v[0], v[1], v[2], v[3], v[4], v[5], v[6]}
+}
 
 // cannedNode answers as a beacon node does (beacon-APIs, v2.5 and later).
 type cannedNode struct {
@@ -262,6 +272,9 @@ type cannedNode struct {
 	pending    []map[string]string
 	quirks     map[string]bool
 	stop       chan struct{}
+
+	mu    sync.Mutex
+	exits []json.RawMessage // that were posted
 }
 
 func (n *cannedNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -290,6 +303,15 @@ func (n *cannedNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	state := fmt.Sprintf("/eth/v1/beacon/states/%d/", n.head)
 	switch r.URL.Path {
+	case "/eth/v1/config/spec":
+		deneb := "0"
+		if n.quirks["early"] {
+			deneb = fmt.Sprint(exit.FarFuture)
+		}
+		n.answer(w, map[string]any{"CAPELLA_FORK_VERSION": n.network.ExitForkVersion.String(), "DENEB_FORK_EPOCH": deneb, "SHARD_COMMITTEE_PERIOD": "256",
+			"SLOTS_PER_EPOCH": fmt.Sprint(n.network.SlotsPerEpoch), "SECONDS_PER_SLOT": fmt.Sprint(n.network.SecondsPerSlot), "BLOB_SCHEDULE": []any{}})
+	case "/eth/v1/beacon/pool/voluntary_exits":
+		n.pool(w, r)
 	case "/eth/v1/beacon/genesis":
 		n.answer(w, map[string]string{"genesis_time": fmt.Sprint(n.network.GenesisTime),
 			"genesis_fork_version": n.network.GenesisForkVersion.String(), "genesis_validators_root": n.network.GenesisValidatorsRoot.String()})
@@ -316,6 +338,25 @@ func (n *cannedNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// pool takes exits as a node does, and shows them.
+func (n *cannedNode) pool(w http.ResponseWriter, r *http.Request) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if r.Method != http.MethodPost {
+		n.answer(w, append([]json.RawMessage{}, n.exits...))
+		return
+	}
+	var s json.RawMessage
+	if err := json.NewDecoder(r.Body).Decode(&s); err != nil || n.quirks["picky"] {
+		w.WriteHeader(http.StatusBadRequest)
+		_ = json.NewEncoder(w).Encode(map[string]any{"code": 400, "message": "validator has pending partial withdrawals"})
+		return
+	}
+	if !n.quirks["forgetful"] {
+		n.exits = append(n.exits, s)
+	}
+}
+
 func (n *cannedNode) answerValidators(w http.ResponseWriter, r *http.Request) {
 	var asked struct{ IDs []string }
 	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
@@ -325,13 +366,14 @@ func (n *cannedNode) answerValidators(w http.ResponseWriter, r *http.Request) {
 	list := []map[string]any{}
 	add := func(index int, v cannedValidator) {
 		list = append(list, map[string]any{"index": fmt.Sprint(index), "balance": v.balance, "status": v.status,
-			"validator": map[string]string{"pubkey": v.pubkey, "withdrawal_credentials": v.credentials}})
+			"validator": map[string]string{"pubkey": v.pubkey, "withdrawal_credentials": v.credentials,
+				"activation_epoch": v.activation, "exit_epoch": v.exit, "withdrawable_epoch": v.withdrawable}})
 	}
 	if slices.Contains(asked.IDs, "0") && !n.quirks["blind"] {
-		add(0, cannedValidator{eth.Pubkey{0xa0}.String(), eth.Credentials{1}.String(), "active_ongoing", "32000000000"})
+		add(0, canned(eth.Pubkey{0xa0}.String(), eth.Credentials{1}.String(), "active_ongoing", "32000000000"))
 	}
 	for i, v := range n.validators {
-		if slices.Contains(asked.IDs, v.pubkey) {
+		if slices.Contains(asked.IDs, v.pubkey) || slices.Contains(asked.IDs, fmt.Sprint(i+1)) {
 			add(i+1, v)
 		}
 	}
