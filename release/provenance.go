@@ -109,6 +109,11 @@ func (p Provenance) check() error {
 	case !slices.Equal(p.Command, buildCommand(p.Commit != "")):
 		return fmt.Errorf("its command is not the one that packages are built with: %q", p.Command)
 	}
+	for name, sum := range p.Compiler.Linked {
+		if err := new(certificate.Hash).UnmarshalText([]byte(sum)); err != nil {
+			return fmt.Errorf("what is linked of %q is no sha256: %q", clip(name), clip(sum))
+		}
+	}
 	if p.Commit != "" {
 		if at, err := time.Parse(time.RFC3339, p.CommitTime); err != nil || at.UTC().Format(time.RFC3339) != p.CommitTime {
 			return fmt.Errorf("commit_time %q is not like 2026-01-31T00:00:00Z", clip(p.CommitTime))

@@ -2,8 +2,6 @@ package release
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"strings"
 )
@@ -26,12 +24,14 @@ type cdxMetadata struct {
 
 type cdxComponent struct {
 	Type       string        `json:"type"`
-	Ref        string        `json:"bom-ref"`
+	Ref        string        `json:"bom-ref,omitempty"`
 	Name       string        `json:"name"`
 	Version    string        `json:"version,omitempty"`
 	Hashes     []cdxHash     `json:"hashes,omitempty"`
 	PURL       string        `json:"purl,omitempty"`
 	Properties []cdxProperty `json:"properties,omitempty"`
+
+	Components []cdxComponent `json:"components,omitempty"` // what it is made of
 }
 
 type cdxHash struct {
@@ -65,14 +65,11 @@ func (p Provenance) sbom() ([]byte, error) {
 	list := []cdxComponent{{Type: "library", Ref: "pkg:golang/std@" + goVersion, Name: "std", Version: goVersion, PURL: "pkg:golang/std@" + goVersion}}
 	for _, m := range p.Modules {
 		// A module's digest is the sha256 of its list of files and theirs (h1,
-		// golang.org/ref/mod#go-sum-files), not of one file.
-		raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(m.Sum, "h1:"))
-		if err != nil {
-			return nil, fmt.Errorf("module %s: %w", clip(m.Path), err)
-		}
+		// golang.org/ref/mod#go-sum-files), and of no file: CycloneDX's "hashes"
+		// are of the component's own bytes, which is why it stands as a property.
 		path, version := m.source()
 		c := cdxComponent{Type: "library", Ref: "pkg:golang/" + m.Path + "@" + m.Version, Name: m.Path, Version: m.Version,
-			Hashes: []cdxHash{{"SHA-256", hex.EncodeToString(raw)}}, PURL: "pkg:golang/" + path + "@" + version,
+			PURL:       "pkg:golang/" + path + "@" + version,
 			Properties: []cdxProperty{{"stakeseal:go.sum", m.Sum}}}
 		if m.Replace != "" {
 			c.Properties = append(c.Properties, cdxProperty{"stakeseal:replaced-by", m.Replace})
@@ -81,7 +78,7 @@ func (p Provenance) sbom() ([]byte, error) {
 	}
 	c := cdxComponent{Type: "library", Ref: "c-runtime", Name: "C library of " + p.Compiler.Command, Version: p.Compiler.Version}
 	for _, name := range sortedKeys(p.Compiler.Linked) {
-		c.Properties = append(c.Properties, cdxProperty{"stakeseal:linked:" + name + ":sha256", p.Compiler.Linked[name]})
+		c.Components = append(c.Components, cdxComponent{Type: "file", Name: name, Hashes: []cdxHash{{"SHA-256", p.Compiler.Linked[name]}}})
 	}
 	list = append(list, c)
 	depends := cdxDependency{Ref: root.Ref}
