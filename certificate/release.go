@@ -23,8 +23,9 @@ type ReleaseStatement struct {
 	Binaries   []Hash    `json:"binary_sha256"`
 	Settings   Hash      `json:"settings_sha256"`
 	Commit     string    `json:"commit"`
-	Submission Hash      `json:"submission"` // Digest of the submission
-	Reviews    []Hash    `json:"reviews"`    // Digests of the approvals, at least one
+	Submission Hash      `json:"submission"`          // Digest of the submission
+	Reviews    []Hash    `json:"reviews"`             // Digests of the approvals, at least one
+	Supersedes Hash      `json:"supersedes,omitzero"` // the package that the reviewers compared with: in force before it; absent: none
 	NotBefore  time.Time `json:"not_before"`
 	NotAfter   time.Time `json:"not_after,omitzero"` // absent: open
 	Time       time.Time `json:"time"`               // when it was signed first
@@ -86,6 +87,9 @@ func SignRelease(ctx context.Context, signer Signer, pkg Hash, s ReleaseStatemen
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("couldn't sign release: %w", err)
 	}
+	if s.Supersedes == pkg {
+		return nil, fmt.Errorf("couldn't sign release: %w: package %s cannot supersede itself", ErrFormat, pkg)
+	}
 	return SignStatement(ctx, signer, ReleaseType, PackageSubject, pkg, s)
 }
 
@@ -118,6 +122,9 @@ func (t *Trust) VerifyRelease(envelope []byte) (Release, ReleaseStatement, error
 	}
 	if st.Name != PackageSubject || st.Subject.IsZero() {
 		return fail(fmt.Errorf("%w: the statement's subject is no package", ErrMismatch))
+	}
+	if s.Supersedes == st.Subject {
+		return fail(fmt.Errorf("%w: release %q supersedes itself", ErrMismatch, s.Name))
 	}
 	if s.Network != t.Network.Name {
 		return fail(fmt.Errorf("%w: release %q is for network %q, the trust file for %q", ErrMismatch, s.Name, clip(s.Network), t.Network.Name))
@@ -163,12 +170,7 @@ func (t *Trust) checkStatement(r Release) error {
 	if len(r.Statement) == 0 {
 		return fmt.Errorf("release %q has no statement of the release managers", r.Name)
 	}
-	before := *t
-	before.Managers = slices.Clone(t.Managers)
-	for i := range before.Managers {
-		before.Managers[i].Revoked = false
-	}
-	signed, _, err := before.VerifyRelease(r.Statement)
+	signed, _, err := t.asSigned().VerifyRelease(r.Statement)
 	if err != nil {
 		return fmt.Errorf("release %q: statement: %w", r.Name, err)
 	}
@@ -180,6 +182,27 @@ func (t *Trust) checkStatement(r Release) error {
 		return fmt.Errorf("release %q: its validity is longer than its statement says", r.Name)
 	}
 	return nil
+}
+
+// asSigned is the trust file as it was before any manager's key was revoked.
+func (t *Trust) asSigned() *Trust {
+	before := *t
+	before.Managers = slices.Clone(t.Managers)
+	for i := range before.Managers {
+		before.Managers[i].Revoked = false
+	}
+	return &before
+}
+
+// StatementOf is what the release managers signed of a listed release, whether
+// it still stands or not; known is false where there is no statement, or none
+// that ever verified (a revoked entry needs none).
+func (t *Trust) StatementOf(r Release) (st ReleaseStatement, known bool) {
+	if len(r.Statement) == 0 || len(t.Managers) == 0 {
+		return st, false
+	}
+	signed, st, err := t.asSigned().VerifyRelease(r.Statement)
+	return st, err == nil && signed.Package == r.Package
 }
 
 // Stands refuses (ErrUntrusted) a release that too few release managers have

@@ -22,7 +22,7 @@ type Store interface {
 // kind of person, and nothing that it returns is believed: packages are named
 // by their digest, and every statement is signed.
 type Depot struct {
-	Submissions Store // written by developers:  DIGEST/package.zip, DIGEST/submission.json
+	Submissions Store // written by developers:  DIGEST/package.zip, DIGEST/submission-KEYID.json
 	Reviews     Store // by release managers:    DIGEST/report-SHA256.json, DIGEST/review-KEYID.json, DIGEST/release-KEYID.json, DIGEST/revocation-KEYID.json
 }
 

@@ -239,17 +239,29 @@ func newDepot(t testing.TB) Depot {
 	return d
 }
 
-// reportOn is a report on a submitted package whose rebuild was equal.
-func reportOn(t testing.TB, s *Submitted) []byte {
+// reportOn is a report on a submitted package whose rebuild was equal, and that
+// was compared with nothing.
+func reportOn(t testing.TB, s *Submitted) []byte { return reportAfter(t, s, certificate.Hash{}) }
+
+// reportAfter is a report that compares with a package.
+func reportAfter(t testing.TB, s *Submitted, base certificate.Hash) []byte {
 	t.Helper()
 	r := &Report{Schema: ReportSchema, Time: noon, Package: s.Package.Digest, Submission: s.Digest, Commit: s.Submission.Commit,
 		Binary: s.Submission.Binary, SettingsDigest: s.Submission.Settings, Attention: []Finding{}, Rebuild: Rebuild{Verdict: Equal}}
+	if !base.IsZero() {
+		r.Base = &Base{Package: base}
+	}
 	data, err := r.Encode()
 	must(t, err)
 	return data
 }
 
-// advance takes a package to a step: submitted, approved, signed.
+// lastSigned is the package that advance signed last in a depot: the next one
+// follows it.
+var lastSigned sync.Map
+
+// advance takes a package to a step: submitted, approved, signed. It follows the
+// one that was signed before in the same depot.
 func advance(t testing.TB, d Depot, trust *certificate.Trust, p *Package, to string) {
 	t.Helper()
 	ctx := context.Background()
@@ -259,8 +271,12 @@ func advance(t testing.TB, d Depot, trust *certificate.Trust, p *Package, to str
 	}
 	s, err := LoadSubmitted(ctx, d, trust, p.Digest)
 	must(t, err)
+	var base certificate.Hash
+	if last, ok := lastSigned.Load(d.Submissions); ok && last != p.Digest {
+		base = last.(certificate.Hash)
+	}
 	for _, k := range []person{rita, mona}[:max(1, trust.Threshold)] {
-		must(t, Decide(ctx, d, trust, k, s, reportOn(t, s), true, "looks right", noon))
+		must(t, Decide(ctx, d, trust, k, s, reportAfter(t, s, base), true, "looks right", noon))
 	}
 	if to == "approved" {
 		return
@@ -270,4 +286,5 @@ func advance(t testing.TB, d Depot, trust *certificate.Trust, p *Package, to str
 	for _, k := range []person{rita, mona}[:max(1, trust.Threshold)] {
 		must(t, Sign(ctx, d, k, r, Terms{Name: "v-" + p.Digest.String()[:8]}, noon))
 	}
+	lastSigned.Store(d.Submissions, p.Digest)
 }

@@ -25,6 +25,9 @@ type Target interface {
 	// InForce reads back what is in force and verifies it from the package to
 	// the last signature. ErrNoRelease: nothing is.
 	InForce(ctx context.Context, now time.Time) (*Installed, error)
+	// Named is the package in force by its own word: nothing is verified, so
+	// that it is known of one that may run no more too. ErrNoRelease: none is.
+	Named(ctx context.Context) (certificate.Hash, error)
 }
 
 var _ Target = Home{}
@@ -38,9 +41,12 @@ var ErrRevoked = errors.New("the release is revoked")
 // Installed is a release in force, verified.
 type Installed struct {
 	*Signed
-	Previous certificate.Hash // what a rollback brings back; zero: nothing
+	Previous certificate.Hash // what a rollback brings back; zero: nothing that may run
 	Since    time.Time
 	Folder   string // of the package's files
+
+	RolledBack certificate.Hash // what was in force before a rollback brought this one back; zero: no rollback did
+	Unjudged   []string         // what stands beside the code and could not be compared with anything, as it is
 }
 
 // The places in a home.
@@ -58,6 +64,8 @@ type pointer struct {
 	Package  certificate.Hash `json:"package_sha256"`
 	Previous certificate.Hash `json:"previous_sha256,omitzero"`
 	Since    time.Time        `json:"since"`
+	// What was in force when a rollback brought this one back.
+	RolledBack certificate.Hash `json:"rolled_back_sha256,omitzero"`
 }
 
 // Home is a home on this machine. Trust is the home's own trust file.
@@ -68,6 +76,8 @@ type pointer struct {
 type Home struct {
 	Dir   string
 	Trust *certificate.Trust
+
+	OutOfOrder bool // Install takes a release that does not follow the one in force too
 }
 
 // Install implements Target. The files are written beside and moved to
@@ -77,8 +87,17 @@ func (h Home) Install(ctx context.Context, s *Signed, now time.Time) error {
 	if p == nil || s.envelope == nil {
 		return fmt.Errorf("couldn't deploy: %w: no signed package was loaded", ErrNotSigned)
 	}
-	if err := errors.Join(fitsMachine(p), h.MayRun(s, now)); err != nil {
+	if err := errors.Join(fitsMachine(p), h.MayRun(s, now), h.revoked(ctx, p.Digest)); err != nil {
 		return fmt.Errorf("couldn't deploy: %w", err)
+	}
+	was, err := h.pointer()
+	if err != nil && !errors.Is(err, ErrNoRelease) {
+		return fmt.Errorf("couldn't deploy: %w", err)
+	}
+	if !h.OutOfOrder {
+		if err := MayFollow(h.Trust, s, was.Package); err != nil {
+			return fmt.Errorf("couldn't deploy: %w", err)
+		}
 	}
 	if err := h.unpack(ctx, s); err != nil {
 		return fmt.Errorf("couldn't deploy: %w", err)
@@ -88,16 +107,10 @@ func (h Home) Install(ctx context.Context, s *Signed, now time.Time) error {
 		return fmt.Errorf("couldn't deploy: what was written does not read back: %w", err)
 	}
 	next := pointer{Schema: pointerSchema, Package: p.Digest, Since: now.UTC().Truncate(time.Second)}
-	was, err := h.pointer()
-	switch {
-	case errors.Is(err, ErrNoRelease):
-	case err != nil:
-		return fmt.Errorf("couldn't deploy: %w", err)
-	case was.Package == p.Digest:
+	if was.Package == p.Digest {
 		return h.tidy(was)
-	default:
-		next.Previous = h.goodBefore(ctx, was, p.Digest, now)
 	}
+	next.Previous = h.goodBefore(ctx, was, p.Digest, now)
 	if err := h.point(next); err != nil {
 		return fmt.Errorf("couldn't deploy: %w", err)
 	}
@@ -105,8 +118,8 @@ func (h Home) Install(ctx context.Context, s *Signed, now time.Time) error {
 }
 
 // goodBefore is what a rollback from the next release brings back: the one in
-// force, unless that may run no more and the one before it may. A release is
-// often deployed because the last was revoked.
+// force, or where that may run no more the one before it; zero where neither
+// may. A release is often deployed because the last was revoked.
 func (h Home) goodBefore(ctx context.Context, was pointer, next certificate.Hash, now time.Time) certificate.Hash {
 	for _, pkg := range []certificate.Hash{was.Package, was.Previous} {
 		if pkg.IsZero() || pkg == next {
@@ -116,7 +129,31 @@ func (h Home) goodBefore(ctx context.Context, was pointer, next certificate.Hash
 			return pkg
 		}
 	}
-	return was.Package
+	return certificate.Hash{}
+}
+
+// revoked is ErrRevoked when a revocation of the package lies in the home.
+func (h Home) revoked(ctx context.Context, pkg certificate.Hash) error {
+	if _, err := os.Stat(filepath.Join(h.Dir, ReleasesFolder)); errors.Is(err, fs.ErrNotExist) {
+		return nil // the first release
+	}
+	return revoked(ctx, h.Statements(), h.Trust, pkg)
+}
+
+// unlessStopped is a package that nobody revoked, zero otherwise. Rollback
+// verifies all of it.
+func (h Home) unlessStopped(ctx context.Context, pkg certificate.Hash) certificate.Hash {
+	listed := slices.ContainsFunc(h.Trust.Releases, func(r certificate.Release) bool { return r.Package == pkg && r.Revoked })
+	if pkg.IsZero() || listed || h.revoked(ctx, pkg) != nil {
+		return certificate.Hash{}
+	}
+	return pkg
+}
+
+// Named implements Target.
+func (h Home) Named(context.Context) (certificate.Hash, error) {
+	at, err := h.pointer()
+	return at.Package, err
 }
 
 // InForce implements Target.
@@ -132,7 +169,7 @@ func (h Home) InForce(ctx context.Context, now time.Time) (*Installed, error) {
 	if err := h.MayRun(s, now); err != nil {
 		return nil, err
 	}
-	return &Installed{Signed: s, Previous: at.Previous, Since: at.Since, Folder: h.folder(at.Package)}, nil
+	return &Installed{Signed: s, Previous: h.unlessStopped(ctx, at.Previous), Since: at.Since, Folder: h.folder(at.Package), RolledBack: at.RolledBack}, nil
 }
 
 // Rollback brings back the release that was in force before, which must still
@@ -152,8 +189,14 @@ func (h Home) Rollback(ctx context.Context, now time.Time) (*Installed, error) {
 	if err := h.MayRun(s, now); err != nil {
 		return nil, fmt.Errorf("couldn't roll back: %w", err)
 	}
-	if err := h.point(pointer{Schema: pointerSchema, Package: at.Previous, Previous: at.Package, Since: now.UTC().Truncate(time.Second)}); err != nil {
+	// Back again is possible, unless what was rolled back from may run no more.
+	next := pointer{Schema: pointerSchema, Package: at.Previous, Previous: h.goodBefore(ctx, pointer{Package: at.Package}, at.Previous, now),
+		Since: now.UTC().Truncate(time.Second), RolledBack: at.Package}
+	if err := h.point(next); err != nil {
 		return nil, fmt.Errorf("couldn't roll back: %w", err)
+	}
+	if err := h.tidy(next); err != nil {
+		return nil, err
 	}
 	return h.InForce(ctx, now)
 }
@@ -242,8 +285,8 @@ func (h Home) load(ctx context.Context, pkg certificate.Hash) (*Signed, error) {
 }
 
 func statementFile(name string) bool {
-	return name == "package.zip" || name == "submission.json" ||
-		(strings.HasPrefix(name, "review-") || strings.HasPrefix(name, "release-") || strings.HasPrefix(name, "revocation-")) && strings.HasSuffix(name, ".json")
+	return name == "package.zip" ||
+		(strings.HasPrefix(name, "submission-") || strings.HasPrefix(name, "review-") || strings.HasPrefix(name, "release-") || strings.HasPrefix(name, "revocation-")) && strings.HasSuffix(name, ".json")
 }
 
 // unpack writes the package and its statements into their folder.
@@ -254,8 +297,8 @@ func (h Home) unpack(ctx context.Context, s *Signed) error {
 	if _, err := h.load(ctx, p.Digest); err == nil {
 		return nil // there already, whole
 	} else if _, e := os.Lstat(place); e == nil {
-		// There, and signed again since, after a manager's key was revoked.
-		if errors.Is(err, ErrNotReviewed) || errors.Is(err, ErrNotSigned) {
+		// There, and signed or submitted again since, after a key was revoked.
+		if errors.Is(err, ErrNotReviewed) || errors.Is(err, ErrNotSigned) || errors.Is(err, certificate.ErrUntrusted) {
 			for _, file := range sortedKeys(statements) {
 				if e := writeNew(filepath.Join(place, file), statements[file], 0o400); e != nil && !errors.Is(e, fs.ErrExist) {
 					return e
@@ -276,7 +319,7 @@ func (h Home) unpack(ctx context.Context, s *Signed) error {
 	}
 	defer os.RemoveAll(fresh)
 	files := statements
-	files["package.zip"], files["submission.json"] = p.Data, s.Reviewed.Submitted.envelope
+	files["package.zip"] = p.Data
 	for file, data := range p.Files {
 		files[file] = data
 	}
@@ -299,11 +342,14 @@ func (h Home) unpack(ctx context.Context, s *Signed) error {
 	return syncDir(filepath.Dir(place))
 }
 
-// statements are the files of a release's reviews and signatures: the joined
+// statements are the files of a release's submissions, reviews and signatures: the joined
 // statement, which holds all signatures, under the name of each signer, so that
 // one who signed later has a place of their own beside what lies there.
 func (h Home) statements(s *Signed) map[string][]byte {
 	files := map[string][]byte{}
+	for _, o := range s.Reviewed.Submitted.all {
+		files[submissionFile(o.by)] = o.envelope
+	}
 	for _, a := range slices.Concat(s.Reviewed.Approvals, s.Reviewed.passed) {
 		files["review-"+a.By.Key.ID()+".json"] = a.envelope
 	}
@@ -368,7 +414,8 @@ func (h Home) point(to pointer) error {
 }
 
 // tidy removes releases that are neither in force nor to be rolled back to,
-// and what a run that was killed left.
+// and what a run that was killed left. Revocations stay: a package that comes
+// again, from a depot that knows nothing of them, is refused by them.
 func (h Home) tidy(at pointer) error {
 	entries, err := os.ReadDir(filepath.Join(h.Dir, ReleasesFolder))
 	if err != nil {
@@ -382,9 +429,34 @@ func (h Home) tidy(at pointer) error {
 		if digest.UnmarshalText([]byte(e.Name())) != nil && !strings.HasPrefix(e.Name(), ".stakeseal-new-") {
 			continue // not ours
 		}
-		if err := os.RemoveAll(filepath.Join(h.Dir, ReleasesFolder, e.Name())); err != nil {
+		if err := removeRelease(filepath.Join(h.Dir, ReleasesFolder, e.Name())); err != nil {
 			return fmt.Errorf("couldn't remove a superseded release: %w", err)
 		}
 	}
 	return nil
+}
+
+// removeRelease removes a release's folder, but for its revocations.
+func removeRelease(dir string) error {
+	if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
+		return os.Remove(dir)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	kept := false
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), "revocation-") {
+			kept = true
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, f.Name())); err != nil {
+			return err
+		}
+	}
+	if kept {
+		return nil
+	}
+	return os.Remove(dir)
 }

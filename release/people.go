@@ -33,41 +33,19 @@ var (
 	ErrMixed = errors.New("the parts of the release do not belong together")
 )
 
-// Submission is the predicate of what a developer signs: this package, for
-// review. docs/formats/release.md gives every field.
-type Submission struct {
-	Description string           `json:"description"`
-	Network     string           `json:"network"`
-	Platform    string           `json:"platform"`
-	Commit      string           `json:"commit"`
-	Binary      certificate.Hash `json:"binary_sha256"`
-	Settings    certificate.Hash `json:"settings_sha256"`
-	Time        time.Time        `json:"time"`
-}
-
 // Review is the predicate of what a release manager signs after reviewing: a
 // decision about exactly these digests.
 type Review struct {
 	Decision   string           `json:"decision"`      // approved or rejected
 	Submission certificate.Hash `json:"submission"`    // Digest of the submission
 	Report     certificate.Hash `json:"report_sha256"` // of the report that was read
+	Base       certificate.Hash `json:"base,omitzero"` // the package that the report compares with; absent: none
 	Rebuilt    string           `json:"rebuilt"`       // the report's verdict: equal, contents, different, not rebuilt
 	Commit     string           `json:"commit"`
 	Binary     certificate.Hash `json:"binary_sha256"`
 	Settings   certificate.Hash `json:"settings_sha256"`
 	Comment    string           `json:"comment,omitempty"`
 	Time       time.Time        `json:"time"`
-}
-
-// Submitted is a package with the submission of a developer whom the trust
-// file knows. Only LoadSubmitted makes one.
-type Submitted struct {
-	Package    *Package
-	Submission Submission
-	Digest     certificate.Hash // of the submission
-	By         certificate.TrustedKey
-
-	envelope []byte
 }
 
 // Approval is a review by a release manager, verified.
@@ -164,90 +142,6 @@ const (
 	manager   = "release manager"
 )
 
-// Submit signs a package as its developer and puts it into the depot. A
-// package that names no commit cannot be submitted: nobody could rebuild it.
-func Submit(ctx context.Context, depot Depot, trust *certificate.Trust, signer certificate.Signer, p *Package, description string, now time.Time) error {
-	if p == nil || p.Data == nil || Digest(p.Data) != p.Digest {
-		return fmt.Errorf("couldn't submit: %w: it was not read", ErrPackage)
-	}
-	if p.Provenance.Commit == "" {
-		return fmt.Errorf("couldn't submit: %w: it was built from a working tree, so nobody could rebuild it: commit, and build the commit", ErrPackage)
-	}
-	if p.Settings.Network.Digest() != trust.Network.Digest() {
-		return fmt.Errorf("couldn't submit: %w: the package is for network %q, the trust file for %q", ErrMixed, p.Settings.Network.Name, trust.Network.Name)
-	}
-	if err := certificate.CheckText("description", description, maxWords, false); err != nil {
-		return fmt.Errorf("couldn't submit: %w", err)
-	}
-	now = now.UTC().Truncate(time.Second)
-	if _, err := mayAct(trust, signer, trust.Developers, developer, now); err != nil {
-		return fmt.Errorf("couldn't submit: %w", err)
-	}
-	// Again, after a kill between the two: the statement that is there stands.
-	if there, err := LoadSubmitted(ctx, depot, trust, p.Digest); err == nil {
-		if there.Submission.Description != description {
-			return fmt.Errorf("couldn't submit: %w: %q submitted this package as %q", record.ErrExists, there.By.Name, there.Submission.Description)
-		}
-		return nil
-	} else if !errors.Is(err, record.ErrNotFound) {
-		return err
-	}
-	envelope, err := certificate.SignStatement(ctx, signer, SubmissionType, certificate.PackageSubject, p.Digest, Submission{
-		Description: description, Network: p.Settings.Network.Name, Platform: p.Provenance.Platform, Commit: p.Provenance.Commit,
-		Binary: p.Binary, Settings: p.Provenance.Settings, Time: now})
-	if err != nil {
-		return fmt.Errorf("couldn't submit: %w", err)
-	}
-	if err := put(ctx, depot.Submissions, name(p.Digest, "package.zip"), p.Data); err != nil {
-		return fmt.Errorf("couldn't submit: %w", err)
-	}
-	if err := put(ctx, depot.Submissions, name(p.Digest, "submission.json"), envelope); err != nil {
-		return fmt.Errorf("couldn't submit: %w", err)
-	}
-	return nil
-}
-
-// LoadSubmitted reads a package and its submission and verifies both: the
-// digest, the form, and that a developer of the trust file signed it.
-func LoadSubmitted(ctx context.Context, depot Depot, trust *certificate.Trust, digest certificate.Hash) (*Submitted, error) {
-	envelope, err := depot.Submissions.Get(ctx, name(digest, "submission.json"))
-	if err != nil {
-		return nil, fmt.Errorf("couldn't load the submission of package %s: %w", digest, err)
-	}
-	data, err := depot.Submissions.Get(ctx, name(digest, "package.zip"))
-	if err != nil {
-		return nil, fmt.Errorf("couldn't load package %s: %w", digest, err)
-	}
-	if got := Digest(data); got != digest {
-		return nil, fmt.Errorf("%w: the package that should be %s is %s", ErrMixed, digest, got)
-	}
-	p, err := Open(data)
-	if err != nil {
-		return nil, err
-	}
-	st, err := certificate.VerifyStatement[Submission](envelope, SubmissionType, trust.Developers)
-	if err != nil {
-		return nil, fmt.Errorf("the submission of package %s: %w", digest, err)
-	}
-	s := st.Predicate
-	if err := errors.Join(certificate.CheckText("description", s.Description, maxWords, false), certificate.CheckTime(s.Time)); err != nil {
-		return nil, fmt.Errorf("the submission of package %s: %w", digest, err)
-	}
-	if st.Name != certificate.PackageSubject || st.Subject != digest || s.Network != p.Settings.Network.Name || s.Platform != p.Provenance.Platform ||
-		s.Commit != p.Provenance.Commit || s.Commit == "" || s.Binary != p.Binary || s.Settings != p.Provenance.Settings {
-		return nil, fmt.Errorf("%w: the submission speaks of another package than %s", ErrMixed, digest)
-	}
-	if p.Settings.Network.Digest() != trust.Network.Digest() {
-		return nil, fmt.Errorf("%w: the package is for network %q, the trust file for %q", ErrMixed, p.Settings.Network.Name, trust.Network.Name)
-	}
-	for _, k := range st.By {
-		if err := k.ValidAt(s.Time); err != nil {
-			return nil, fmt.Errorf("the submission of package %s: developer %q: %w", digest, k.Name, err)
-		}
-	}
-	return &Submitted{p, s, st.Digest, st.By[0], envelope}, nil
-}
-
 // Decide signs a release manager's decision about a submitted package, on the
 // report that was read. Only a package whose rebuild gave the same content can
 // be approved.
@@ -288,8 +182,15 @@ func Decide(ctx context.Context, depot Depot, trust *certificate.Trust, signer c
 		return err
 	}
 	sum := Digest(report)
+	base := certificate.Hash{}
+	if r.Base != nil {
+		base = r.Base.Package
+	}
+	if base == s.Package.Digest {
+		return fmt.Errorf("couldn't review: %w: the report compares the package with itself, so that it shows no change", ErrNotReviewed)
+	}
 	envelope, err := certificate.SignStatement(ctx, signer, ReviewType, certificate.PackageSubject, s.Package.Digest, Review{
-		Decision: decision, Submission: s.Digest, Report: sum, Rebuilt: r.Rebuild.Verdict, Commit: s.Submission.Commit,
+		Decision: decision, Submission: s.Digest, Report: sum, Base: base, Rebuilt: r.Rebuild.Verdict, Commit: s.Submission.Commit,
 		Binary: s.Submission.Binary, Settings: s.Submission.Settings, Comment: comment, Time: now})
 	if err != nil {
 		return fmt.Errorf("couldn't review: %w", err)
@@ -314,7 +215,7 @@ func loadApproval(ctx context.Context, depot Depot, s *Submitted, by certificate
 		return a, fmt.Errorf("the review by %q: %w", by.Name, err)
 	}
 	r := st.Predicate
-	if st.Name != certificate.PackageSubject || st.Subject != s.Package.Digest || r.Submission != s.Digest || r.Commit != s.Submission.Commit ||
+	if st.Name != certificate.PackageSubject || st.Subject != s.Package.Digest || !s.offered(r.Submission) || r.Base == s.Package.Digest || r.Commit != s.Submission.Commit ||
 		r.Binary != s.Submission.Binary || r.Settings != s.Submission.Settings || r.Report.IsZero() {
 		return a, fmt.Errorf("%w: the review by %q speaks of another package", ErrMixed, by.Name)
 	}
@@ -342,7 +243,7 @@ func LoadReviewed(ctx context.Context, depot Depot, trust *certificate.Trust, di
 	}
 	r := &Reviewed{Submitted: s, trust: trust}
 	for _, k := range trust.Managers {
-		if k.Key.Equal(s.By.Key) {
+		if s.by(k.Key) {
 			continue // the trust file's own check forbids it too
 		}
 		a, err := loadApproval(ctx, depot, s, ever(k))
@@ -395,7 +296,7 @@ func Sign(ctx context.Context, depot Depot, signer certificate.Signer, r *Review
 	if err != nil {
 		return fmt.Errorf("couldn't sign: %w", err)
 	}
-	if by.Key.Equal(r.Submitted.By.Key) {
+	if r.Submitted.by(by.Key) {
 		return fmt.Errorf("couldn't sign: %w: %q submitted it", ErrRole, by.Name)
 	}
 	p := r.Submitted.Package
@@ -408,8 +309,8 @@ func Sign(ctx context.Context, depot Depot, signer certificate.Signer, r *Review
 	if terms.NotAfter.IsZero() {
 		st.NotAfter = time.Time{}
 	}
-	for _, a := range r.Approvals {
-		st.Reviews = append(st.Reviews, a.Digest)
+	if st.Supersedes, st.Reviews, err = r.sameBase(); err != nil {
+		return fmt.Errorf("couldn't sign: %w", err)
 	}
 	if err := revoked(ctx, depot.Reviews, r.trust, p.Digest); err != nil {
 		return fmt.Errorf("couldn't sign: %w", err)
@@ -520,17 +421,17 @@ func releasePlaces(ctx context.Context, depot Depot, managers []certificate.Trus
 func fits(r *Reviewed, rel certificate.Release, st certificate.ReleaseStatement) error {
 	p := r.Submitted.Package
 	if rel.Package != p.Digest || st.Settings != p.Provenance.Settings || !slices.Equal(st.Binaries, []certificate.Hash{p.Binary}) ||
-		st.Commit != p.Provenance.Commit || st.Submission != r.Submitted.Digest {
+		st.Commit != p.Provenance.Commit || !r.Submitted.offered(st.Submission) {
 		return fmt.Errorf("%w: the release statement %q speaks of another package than %s", ErrMixed, st.Name, p.Digest)
 	}
 	approved := 0
 	for _, digest := range st.Reviews {
-		if slices.ContainsFunc(slices.Concat(r.Approvals, r.passed), func(a Approval) bool { return a.Digest == digest }) {
+		if slices.ContainsFunc(slices.Concat(r.Approvals, r.passed), func(a Approval) bool { return a.Digest == digest && a.Base == st.Supersedes }) {
 			approved++
 		}
 	}
 	if approved != len(st.Reviews) || approved < max(1, r.trust.Threshold) {
-		return fmt.Errorf("%w: the release statement %q names reviews that are not there", ErrMixed, st.Name)
+		return fmt.Errorf("%w: the release statement %q names reviews that are not there, or that compared it with another release", ErrMixed, st.Name)
 	}
 	return nil
 }
@@ -566,6 +467,13 @@ func LoadSigned(ctx context.Context, depot Depot, trust *certificate.Trust, dige
 	}
 	if err := fits(r, rel, st); err != nil {
 		return nil, err
+	}
+	// Of several submissions the one that the signers saw, while its developer
+	// is one: nobody changes afterwards whose words stand beside the signatures.
+	for _, o := range r.Submitted.all {
+		if o.digest == st.Submission && !o.by.Revoked {
+			r.Submitted.choose(o)
+		}
 	}
 	return &Signed{r, rel, st, envelope}, nil
 }

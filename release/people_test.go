@@ -263,11 +263,11 @@ func TestStatementsOfAnother(t *testing.T) {
 	advance(t, source, trust, a, "signed")
 	advance(t, source, trust, b, "signed")
 	id := rita.public().ID()
-	for _, file := range []string{"package.zip", "submission.json", "review-" + id + ".json", "release-" + id + ".json"} {
+	for _, file := range []string{"package.zip", submissionFile(trusted(dora)), "review-" + id + ".json", "release-" + id + ".json"} {
 		d := newDepot(t)
 		advance(t, d, trust, b, "signed")
 		from, to := source.Reviews, d.Reviews
-		if file == "package.zip" || file == "submission.json" {
+		if file == "package.zip" || file == submissionFile(trusted(dora)) {
 			from, to = source.Submissions, d.Submissions
 		}
 		data, err := from.Get(ctx, name(a.Digest, file))

@@ -2,6 +2,7 @@ package release
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -106,7 +107,25 @@ func TestRollbackToWhatMayRun(t *testing.T) {
 	if got := home.goodBefore(ctx, at, next, noon); got != a.Package().Digest {
 		t.Errorf("before the third, with the second revoked: %s", got)
 	}
-	if got := home.goodBefore(ctx, at, a.Package().Digest, noon); got != b.Package().Digest {
-		t.Errorf("before the first again: %s", got)
+	if got := home.goodBefore(ctx, at, a.Package().Digest, noon); !got.IsZero() {
+		t.Errorf("before the first again, a revoked one: %s", got)
+	}
+	// Rolled back from a revoked release, which then is not kept to go to; its
+	// revocation is, and refuses it when it comes again.
+	in, err := home.Rollback(ctx, noon)
+	must(t, err)
+	if in.Package().Digest != a.Package().Digest || !in.Previous.IsZero() || in.RolledBack != b.Package().Digest {
+		t.Errorf("after the rollback: %s in force, %s before it, rolled back from %s", in.Package().Digest, in.Previous, in.RolledBack)
+	}
+	left, err := os.ReadDir(home.folder(b.Package().Digest))
+	must(t, err)
+	if len(left) != 1 || !strings.HasPrefix(left[0].Name(), "revocation-") {
+		t.Errorf("of the revoked release is left: %v", left)
+	}
+	if err := home.Install(ctx, b, noon); !errors.Is(err, ErrRevoked) {
+		t.Errorf("a revoked release comes again: %v", err)
+	}
+	if _, err := home.Rollback(ctx, noon); !errors.Is(err, ErrNoRelease) {
+		t.Errorf("rolled back to a revoked release: %v", err)
 	}
 }

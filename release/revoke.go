@@ -47,7 +47,7 @@ func Revoke(ctx context.Context, at Store, trust *certificate.Trust, signer cert
 }
 
 // Known refuses to revoke a digest that names no package of the trust file or of
-// one of the places, which hold submissions: a typing error would leave the bad
+// one of the places, which hold packages: a typing error would leave the bad
 // release in force, and its manager at ease. A digest of a program or of settings
 // is answered with the package that it is of.
 func Known(ctx context.Context, trust *certificate.Trust, pkg certificate.Hash, places ...Store) error {
@@ -57,7 +57,7 @@ func Known(ctx context.Context, trust *certificate.Trust, pkg certificate.Hash, 
 		}
 	}
 	for _, place := range places {
-		_, err := place.Get(ctx, name(pkg, "submission.json"))
+		_, err := place.Get(ctx, name(pkg, "package.zip"))
 		if err == nil {
 			return nil
 		}

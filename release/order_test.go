@@ -1,0 +1,238 @@
+package release
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stakeseal/stakeseal/certificate"
+)
+
+// limited is a package with another limit in its settings.
+func limited(t testing.TB, p *Package, limit string) *Package {
+	t.Helper()
+	out, err := Open(repacked(t, p, true, func(files map[string][]byte) {
+		files["generator.yaml"] = bytes.Replace(files["generator.yaml"], []byte("max_validators_per_order: 100"), []byte("max_validators_per_order: "+limit), 1)
+	}))
+	must(t, err)
+	if out.Digest == p.Digest {
+		t.Fatal("the settings are the same")
+	}
+	return out
+}
+
+// signedAfter takes a package to its signature, reviewed against a base.
+func signedAfter(t testing.TB, d Depot, trust *certificate.Trust, p *Package, base certificate.Hash) *Signed {
+	t.Helper()
+	ctx := context.Background()
+	must(t, Submit(ctx, d, trust, dora, p, "a change", noon))
+	s, err := LoadSubmitted(ctx, d, trust, p.Digest)
+	must(t, err)
+	must(t, Decide(ctx, d, trust, rita, s, reportAfter(t, s, base), true, "", noon))
+	r, err := LoadReviewed(ctx, d, trust, p.Digest)
+	must(t, err)
+	must(t, Sign(ctx, d, rita, r, Terms{Name: "v-" + p.Digest.String()[:8]}, noon))
+	out, err := LoadSigned(ctx, d, trust, p.Digest)
+	must(t, err)
+	if out.Statement.Supersedes != base {
+		t.Fatalf("it supersedes %s", out.Statement.Supersedes)
+	}
+	return out
+}
+
+// TestNoDowngrade: a release whose statement somebody kept, one of two that were
+// reviewed at the same time, and one of another installation do not come into
+// force as if they were new.
+func TestNoDowngrade(t *testing.T) {
+	p, q := packages(t)
+	ctx, trust, d := t.Context(), testTrust(1), newDepot(t)
+	first := signedAfter(t, d, trust, p, certificate.Hash{})
+	second := signedAfter(t, d, trust, q, p.Digest)
+	beside := signedAfter(t, d, trust, limited(t, p, "7"), p.Digest) // by another manager, at the same time
+	third := signedAfter(t, d, trust, limited(t, p, "8"), q.Digest)
+	unlinked := signedAfter(t, d, trust, limited(t, p, "9"), certificate.Hash{})
+
+	// listed are the releases in the home's trust file, the first listed first.
+	type state struct {
+		inForce []*Signed
+		listed  []*Signed
+		next    *Signed
+		why     string // "": it may
+	}
+	for what, c := range map[string]state{
+		"the first":                           {nil, nil, first, ""},
+		"again":                               {[]*Signed{first}, []*Signed{first}, first, ""},
+		"the next":                            {[]*Signed{first}, []*Signed{first}, second, ""},
+		"an older one":                        {[]*Signed{first, second}, []*Signed{first, second}, first, "superseded by"},
+		"an older one, not listed":            {[]*Signed{first, second}, nil, first, "follows nothing"},
+		"the other of two":                    {[]*Signed{first, second}, []*Signed{first, second}, beside, "is in force"},
+		"one reviewed against nothing":        {[]*Signed{first}, []*Signed{first}, unlinked, "follows nothing"},
+		"one that skips a listed one":         {[]*Signed{first}, []*Signed{first, second}, third, ""},
+		"one that skips an unknown one":       {[]*Signed{first}, []*Signed{first}, third, "is in force"},
+		"a lost home: the last":               {nil, []*Signed{first, second}, second, ""},
+		"a lost home: an older one":           {nil, []*Signed{first, second}, first, "superseded by"},
+		"a lost home: the next":               {nil, []*Signed{first, second}, third, ""},
+		"another installation's":              {nil, nil, second, "does not list"},
+		"another installation's, into a used": {[]*Signed{first}, []*Signed{first}, third, "is in force"},
+	} {
+		home := Home{Dir: t.TempDir(), Trust: testTrust(1)}
+		for _, s := range c.inForce {
+			must(t, home.Install(ctx, s, noon))
+		}
+		for _, s := range c.listed {
+			home.Trust.Releases = append(home.Trust.Releases, s.Release)
+		}
+		before, _ := os.ReadFile(home.Dir + "/" + PointerFile)
+		err := home.Install(ctx, c.next, noon)
+		if c.why == "" && err != nil || c.why != "" && (!errors.Is(err, ErrOrder) || !strings.Contains(err.Error(), c.why)) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if after, _ := os.ReadFile(home.Dir + "/" + PointerFile); c.why != "" && !bytes.Equal(before, after) {
+			t.Errorf("%s: refused, and the pointer moved", what)
+		}
+		if c.why == "" {
+			continue
+		}
+		// Meant all the same, it can be.
+		home.OutOfOrder = true
+		must(t, home.Install(ctx, c.next, noon))
+		if in, err := home.InForce(ctx, noon); err != nil || in.Package().Digest != c.next.Package().Digest {
+			t.Errorf("%s, out of order: %v", what, err)
+		}
+	}
+
+	// A rollback needs nothing, is noted, and does not stop the next release.
+	home := Home{Dir: t.TempDir(), Trust: trust}
+	must(t, home.Install(ctx, first, noon))
+	must(t, home.Install(ctx, second, noon))
+	trust.Releases = []certificate.Release{first.Release, second.Release}
+	in, err := home.Rollback(ctx, noon)
+	must(t, err)
+	if in.RolledBack != q.Digest || !slices.Equal(SupersededBy(trust, p.Digest), []string{second.Release.Name}) || SupersededBy(trust, q.Digest) != nil {
+		t.Errorf("rolled back from %s, superseded by %v", in.RolledBack, SupersededBy(trust, p.Digest))
+	}
+	must(t, home.Install(ctx, third, noon))
+	if in, err := home.InForce(ctx, noon); err != nil || !in.RolledBack.IsZero() || in.Previous != p.Digest {
+		t.Errorf("after the next release: %+v, %v", in, err)
+	}
+	// A manager's key that was revoked since does not make the memory shorter.
+	trust.Managers[0].Revoked = true
+	if got := SupersededBy(trust, p.Digest); !slices.Equal(got, []string{second.Release.Name}) {
+		t.Errorf("with a revoked key, superseded by %v", got)
+	}
+}
+
+// TestReviewsAgreeOnTheBase: a release supersedes what its reviewers compared
+// with, and nothing else.
+func TestReviewsAgreeOnTheBase(t *testing.T) {
+	p, q := packages(t)
+	ctx, trust, d := t.Context(), testTrust(2), newDepot(t)
+	must(t, Submit(ctx, d, trust, dora, q, "a change", noon))
+	s, err := LoadSubmitted(ctx, d, trust, q.Digest)
+	must(t, err)
+	if err := Decide(ctx, d, trust, rita, s, reportAfter(t, s, q.Digest), true, "", noon); !errors.Is(err, ErrNotReviewed) {
+		t.Errorf("compared with itself: %v", err)
+	}
+	must(t, Decide(ctx, d, trust, rita, s, reportAfter(t, s, p.Digest), true, "", noon))
+	must(t, Decide(ctx, d, trust, mona, s, reportOn(t, s), true, "", noon))
+	r, err := LoadReviewed(ctx, d, trust, q.Digest)
+	must(t, err)
+	if err := Sign(ctx, d, rita, r, Terms{Name: "v1"}, noon); !errors.Is(err, ErrNotReviewed) || !strings.Contains(err.Error(), "different releases") {
+		t.Errorf("reviewed against different releases: %v", err)
+	}
+	// One is enough with a threshold of one: the later review's.
+	r.trust = testTrust(1)
+	r.Approvals[1].Time = r.Approvals[1].Time.Add(time.Second)
+	base, reviews, err := r.sameBase()
+	if err != nil || base != r.Approvals[1].Base || len(reviews) != 1 {
+		t.Errorf("%s, %v, %v", base, reviews, err)
+	}
+	// A statement that says another base than its reviews is of nobody's review.
+	st := certificate.ReleaseStatement{Name: "v1", Network: "hoodi", Binaries: []certificate.Hash{q.Binary}, Settings: q.Provenance.Settings,
+		Commit: q.Provenance.Commit, Submission: s.Digest, Reviews: []certificate.Hash{r.Approvals[0].Digest}, Supersedes: certificate.Hash{9}, NotBefore: noon, Time: noon}
+	envelope, err := certificate.SignRelease(ctx, rita, q.Digest, st)
+	must(t, err)
+	must(t, d.Reviews.Put(ctx, name(q.Digest, "release-"+rita.public().ID()+".json"), envelope))
+	if _, err := LoadSigned(ctx, d, testTrust(1), q.Digest); !errors.Is(err, ErrMixed) {
+		t.Errorf("a release of another base than its reviews: %v", err)
+	}
+	if _, err := certificate.SignRelease(ctx, rita, q.Digest, func() certificate.ReleaseStatement { st.Supersedes = q.Digest; return st }()); err == nil {
+		t.Error("signed a release that supersedes itself")
+	}
+}
+
+// TestAnotherDeveloperSubmits: a developer whose key was revoked, or who left
+// something else in their place, keeps nobody from submitting the same package;
+// what was reviewed and signed of it stands, since it judges the same bytes.
+func TestAnotherDeveloperSubmits(t *testing.T) {
+	p, q := packages(t)
+	ctx, trust, d := t.Context(), testTrust(1), newDepot(t)
+	advance(t, d, trust, p, "signed")
+	s, err := LoadSigned(ctx, d, trust, p.Digest)
+	must(t, err)
+	home := Home{Dir: t.TempDir(), Trust: trust}
+	must(t, home.Install(ctx, s, noon))
+
+	trust.Developers[0].Revoked = true
+	for what, load := range map[string]func() error{
+		"submitted": func() error { _, err := LoadSubmitted(ctx, d, trust, p.Digest); return err },
+		"signed":    func() error { _, err := LoadSigned(ctx, d, trust, p.Digest); return err },
+		"in force":  func() error { _, err := home.InForce(ctx, noon); return err },
+	} {
+		if err := load(); !errors.Is(err, certificate.ErrUntrusted) || !strings.Contains(err.Error(), "dora") {
+			t.Errorf("%s by a key that was revoked: %v", what, err)
+		}
+	}
+	if err := Submit(ctx, d, trust, dora, p, "a change", noon); !errors.Is(err, ErrRole) {
+		t.Errorf("submitted by a key that was revoked: %v", err)
+	}
+	must(t, Submit(ctx, d, trust, dave, p, "the same package, by me", noon.Add(time.Hour)))
+	again, err := LoadSigned(ctx, d, trust, p.Digest)
+	must(t, err)
+	if by := again.Reviewed.Submitted; by.By.Name != "dave" || by.Submission.Description != "the same package, by me" || len(again.Reviewed.Approvals) != 1 {
+		t.Errorf("submitted by %q: %q", by.By.Name, by.Submission.Description)
+	}
+	must(t, home.Install(ctx, again, noon.Add(time.Hour)))
+	in, err := home.InForce(ctx, noon.Add(time.Hour))
+	must(t, err)
+	if in.Reviewed.Submitted.By.Name != "dave" {
+		t.Errorf("in force: submitted by %q", in.Reviewed.Submitted.By.Name)
+	}
+	// The words beside a signature are those that its signer saw.
+	trust.Developers[0].Revoked = false
+	if again, err = LoadSigned(ctx, d, trust, p.Digest); err != nil || again.Reviewed.Submitted.By.Name != "dora" {
+		t.Errorf("%v", err)
+	}
+
+	// What is no submission in dave's place does not block dora's package.
+	must(t, d.Submissions.Put(ctx, name(q.Digest, submissionFile(trusted(dave))), []byte("nonsense")))
+	must(t, Submit(ctx, d, trust, dora, q, "another change", noon))
+	if got, err := LoadSubmitted(ctx, d, trust, q.Digest); err != nil || got.By.Name != "dora" {
+		t.Errorf("beside nonsense: %v", err)
+	}
+	// And dora's statement in dave's place is nobody's.
+	e := newDepot(t)
+	data, err := d.Submissions.Get(ctx, name(p.Digest, submissionFile(trusted(dora))))
+	must(t, err)
+	must(t, e.Submissions.Put(ctx, name(p.Digest, submissionFile(trusted(dave))), data))
+	must(t, e.Submissions.Put(ctx, name(p.Digest, "package.zip"), p.Data))
+	if _, err := LoadSubmitted(ctx, e, trust, p.Digest); !errors.Is(err, certificate.ErrSignature) {
+		t.Errorf("in another's place: %v", err)
+	}
+	// A developer's own approval counts for nothing, whoever else submitted.
+	both := testTrust(1)
+	both.Developers = append(both.Developers, trusted(rita))
+	if _, err := LoadReviewed(ctx, d, both, p.Digest); err != nil {
+		t.Fatalf("rita did not submit it: %v", err)
+	}
+	sub, err := LoadSubmitted(ctx, d, both, p.Digest)
+	must(t, err)
+	if !sub.by(dora.public()) || sub.by(rita.public()) {
+		t.Error("who submitted is not known")
+	}
+}
