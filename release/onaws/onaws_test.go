@@ -148,6 +148,10 @@ type site struct {
 	inst  *stack.Installation
 	trust *certificate.Trust
 	now   time.Time
+	last  certificate.Hash // the package that was approved last: the next one follows it
+
+	template bool   // hold the function to its template
+	between  func() // runs once, before a call that failed is made again
 }
 
 func newSite(t *testing.T) *site {
@@ -169,16 +173,32 @@ func (s *site) as(role string) *ops.Releases {
 		s.Setenv(name, value)
 	}
 	a, err := ops.Open(s.Context(), ops.Place{Region: world.Region, Account: world.Account},
-		ops.Options{Session: session.Options{Backoff: func(int) time.Duration { return 0 }}})
+		ops.Options{Session: session.Options{Backoff: func(int) time.Duration {
+			if f := s.between; f != nil {
+				s.between = nil
+				f()
+			}
+			return 0
+		}}})
 	must(s.T, err)
+	var properties map[string]any
+	if s.template {
+		var why string
+		properties, why, err = a.FunctionProperties(s.Context(), "stakeseal-hoodi")
+		must(s.T, err)
+		if properties == nil {
+			s.Fatal("no template: " + why)
+		}
+	}
 	r, err := a.Releases(ops.ReleaseAt{Bucket: s.inst.Outputs["foundation"]["PackageBucketArn"], Profile: s.inst.Outputs["foundation"]["SigningProfileVersionArn"],
-		Alias: s.inst.Outputs["function"]["FunctionAliasArn"]}, s.trust)
+		Alias: s.inst.Outputs["function"]["FunctionAliasArn"], Properties: properties}, s.trust)
 	must(s.T, err)
 	r.Pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 	return r
 }
 
-// approved takes a package to its release statement.
+// approved takes a package to its release statement. It follows the one that
+// was approved before.
 func (s *site) approved(p *release.Package, name string) *release.Signed {
 	s.Helper()
 	ctx := s.Context()
@@ -188,6 +208,10 @@ func (s *site) approved(p *release.Package, name string) *release.Signed {
 	must(s.T, err)
 	report := &release.Report{Schema: release.ReportSchema, Time: s.now, Package: p.Digest, Submission: submitted.Digest, Commit: p.Provenance.Commit, Binary: p.Binary,
 		SettingsDigest: p.Provenance.Settings, Attention: []release.Finding{}, Rebuild: release.Rebuild{Verdict: release.Equal}}
+	if !s.last.IsZero() {
+		report.Base = &release.Base{Package: s.last}
+	}
+	s.last = p.Digest
 	data, err := report.Encode()
 	must(s.T, err)
 	must(s.T, release.Decide(ctx, d, s.trust, rita, submitted, data, true, "", s.now))
@@ -255,16 +279,21 @@ func TestReleasesOnAWS(t *testing.T) {
 	// The auditor sees the same and changes nothing.
 	auditor := s.as("auditor")
 	s.inForce(auditor, p[2], p[1])
+	auditor.OutOfOrder = true
 	if err := auditor.Install(ctx, second, s.now); !errors.Is(err, session.ErrDenied) {
 		t.Errorf("the auditor deploys: %v", err)
 	}
 	s.inForce(auditor, p[2], p[1])
 	r = s.as("release-manager")
+	if err := r.Install(ctx, second, s.now); !errors.Is(err, release.ErrOrder) {
+		t.Errorf("a superseded release is deployed again: %v", err)
+	}
+	s.inForce(r, p[2], p[1])
 	must(t, release.Revoke(ctx, r.Depot().Reviews, s.trust, rita, p[1].Digest, "found to be bad", s.now))
 	if _, err := r.Rollback(ctx, s.now); !errors.Is(err, release.ErrRevoked) {
 		t.Errorf("rolled back to a revoked release: %v", err)
 	}
-	s.inForce(r, p[2], p[1])
+	s.inForce(r, p[2], nil) // nothing to go back to that may run
 }
 
 // TestEachRolesStep: on AWS each role may do exactly its step, whatever keys
@@ -373,6 +402,7 @@ func TestStopsBetweenSteps(t *testing.T) {
 	p, ctx := packages(t), t.Context()
 	first, second := s.approved(p[0], "v1"), s.approved(p[1], "v2")
 	r := s.as("release-manager")
+	r.OutOfOrder = true // to and fro
 	must(t, r.Install(ctx, first, s.now))
 	stopped := 0
 	releases := []*release.Signed{first, second}
@@ -406,4 +436,110 @@ func TestStopsBetweenSteps(t *testing.T) {
 	if stopped < 6 {
 		t.Errorf("only %d runs were stopped", stopped)
 	}
+}
+
+// TestRevokedInForce: the release in force is revoked. It is refused, a rollback
+// goes to the one before, and the revoked one's version is not kept.
+func TestRevokedInForce(t *testing.T) {
+	s := newSite(t)
+	p, ctx := packages(t), t.Context()
+	first, second, third := s.approved(p[0], "v1"), s.approved(p[1], "v2"), s.approved(p[2], "v3")
+	r := s.as("release-manager")
+	must(t, r.Install(ctx, first, s.now))
+	must(t, r.Install(ctx, second, s.now))
+	in, err := r.Rollback(ctx, s.now)
+	must(t, err)
+	if in.Package().Digest != p[0].Digest || in.RolledBack != p[1].Digest || in.Previous != p[1].Digest {
+		t.Errorf("rolled back: %s in force, from %s, before it %s", in.Package().Digest, in.RolledBack, in.Previous)
+	}
+	must(t, r.Install(ctx, second, s.now))
+	must(t, release.Revoke(ctx, r.Depot().Reviews, s.trust, rita, p[1].Digest, "found to be bad", s.now))
+	if _, err := r.InForce(ctx, s.now); !errors.Is(err, release.ErrRevoked) {
+		t.Errorf("revoked, and in force: %v", err)
+	}
+	if pkg, err := r.Named(ctx); err != nil || pkg != p[1].Digest {
+		t.Errorf("what is in force, unverified: %s, %v", pkg, err)
+	}
+	if in, err = r.Rollback(ctx, s.now); err != nil || in.Package().Digest != p[0].Digest || !in.Previous.IsZero() {
+		t.Fatalf("rolled back from a revoked release: %v", err)
+	}
+	if n := len(s.Calls("lambda", "DeleteFunction")); n != 1 {
+		t.Errorf("%d versions were removed, the revoked one is one", n)
+	}
+	// Deployed over a revoked one, the one before that is kept.
+	s.trust.Releases = []certificate.Release{second.Release}
+	must(t, r.Install(ctx, third, s.now))
+	s.inForce(r, p[2], p[0])
+}
+
+// TestTwoAtOnce: two managers deploy two releases that follow the same one. The
+// second to move the alias looked before the first had moved it.
+func TestTwoAtOnce(t *testing.T) {
+	s := newSite(t)
+	p, ctx := packages(t), t.Context()
+	first, second := s.approved(p[0], "v1"), s.approved(p[1], "v2")
+	s.last = p[0].Digest
+	beside := s.approved(p[2], "v2-beside")
+	r, other := s.as("release-manager"), s.as("release-manager")
+	must(t, r.Install(ctx, first, s.now))
+	met := false
+	s.between = func() {
+		met = true
+		must(t, other.Install(ctx, beside, s.now))
+	}
+	s.Fail("lambda", "GetCodeSigningConfig", 1, world.Fault{Kind: world.Broken}) // after the look at the alias
+	err := r.Install(ctx, second, s.now)
+	if !met {
+		t.Fatal("nobody came between")
+	}
+	if !errors.Is(err, ops.ErrMeanwhile) {
+		t.Errorf("the other's release was replaced: %v", err)
+	}
+	s.inForce(other, p[2], p[0])
+	if err := r.Install(ctx, second, s.now); !errors.Is(err, release.ErrOrder) {
+		t.Errorf("again, over the other's: %v", err)
+	}
+	s.inForce(other, p[2], p[0])
+}
+
+// TestBesideTheCode: what stands beside the code is held to the stack's template
+// with its parameters, and what nothing says how it should be is stated.
+func TestBesideTheCode(t *testing.T) {
+	s := newSite(t)
+	p, ctx := packages(t), t.Context()
+	first := s.approved(p[0], "v1")
+	r := s.as("release-manager")
+	must(t, r.Install(ctx, first, s.now))
+	in, err := r.InForce(ctx, s.now)
+	must(t, err)
+	if len(in.Unjudged) != 1 || !strings.Contains(in.Unjudged[0], "MemorySize 1769 and Timeout 900") {
+		t.Errorf("without a template is stated: %q", in.Unjudged)
+	}
+	s.template = true
+	for _, role := range []string{"release-manager", "auditor"} {
+		in, err := s.as(role).InForce(ctx, s.now)
+		must(t, err)
+		if len(in.Unjudged) != 0 {
+			t.Errorf("with its template is stated: %q", in.Unjudged)
+		}
+	}
+	r = s.as("release-manager")
+	second := s.approved(p[1], "v2")
+	for what, change := range map[string]func() error{
+		"MemorySize 128": func() error { return s.Configure(nil, 128, 900*time.Second, -1) },
+		"Timeout 30":     func() error { return s.Configure(nil, 1769, 30*time.Second, -1) },
+		"HTTPS_PROXY":    func() error { return s.Configure(map[string]string{"HTTPS_PROXY": "x"}, 1769, 900*time.Second, -1) },
+		"AWS_LAMBDA_EXEC_WRA": func() error {
+			return s.Configure(map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/x"}, 1769, 900*time.Second, -1)
+		},
+	} {
+		must(t, change())
+		if err := r.Install(ctx, second, s.now); !errors.Is(err, ops.ErrDeployed) || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+		s.inForce(r, p[0], nil)
+	}
+	must(t, s.Configure(nil, 1769, 900*time.Second, -1))
+	must(t, r.Install(ctx, second, s.now))
+	s.inForce(r, p[1], p[0])
 }

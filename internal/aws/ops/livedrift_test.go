@@ -80,6 +80,21 @@ var drifts = []struct {
 	{"network", func(f *liveFake, _ *Live) {
 		f.function["live"].VpcConfig = &lambdatypes.VpcConfigResponse{SubnetIds: []string{"subnet-1"}, SecurityGroupIds: []string{"sg-1"}}
 	}, []string{`changed function: version 7 is in the network "subnet-1 sg-1", by the template in ""`}},
+	{"a key of its own", func(f *liveFake, _ *Live) { f.function["live"].KMSKeyArn = aws.String("arn:aws:kms:x") }, []string{"changed function: version 7 uses the KMS key arn:aws:kms:x"}},
+	{"another log", func(f *liveFake, _ *Live) {
+		f.function["live"].LoggingConfig = &lambdatypes.LoggingConfig{LogFormat: lambdatypes.LogFormatJson, LogGroup: aws.String("/elsewhere")}
+	}, []string{"changed function: version 7 logs as JSON, not Text", `changed function: version 7 logs to "/elsewhere", not "/aws/lambda/stakeseal-hoodi-generator"`}},
+	{"tracing", func(f *liveFake, _ *Live) {
+		f.function["live"].TracingConfig = &lambdatypes.TracingConfigResponse{Mode: lambdatypes.TracingModeActive}
+	}, []string{"changed function: version 7 is traced (Active)"}},
+	{"storage", func(f *liveFake, _ *Live) {
+		f.function["live"].EphemeralStorage = &lambdatypes.EphemeralStorage{Size: aws.Int32(1024)}
+	}, []string{"changed function: version 7 has 1024 MB of storage, not 512"}},
+	{"started as an image", func(f *liveFake, _ *Live) {
+		f.function["live"].ImageConfigResponse = &lambdatypes.ImageConfigResponse{}
+	}, []string{"changed function: version 7 is started as an image's"}},
+	{"tenants", func(f *liveFake, _ *Live) { f.function["live"].TenancyConfig = &lambdatypes.TenancyConfig{} }, []string{"changed function: version 7 is shared out by tenants"}},
+	{"memory", func(f *liveFake, _ *Live) { f.function["live"].MemorySize = aws.Int32(128) }, []string{"changed function: version 7 has MemorySize 128, by the template 1024"}},
 	{"timeout", func(f *liveFake, _ *Live) { f.function["live"].Timeout = aws.Int32(3) }, []string{"changed function: version 7 has Timeout 3, by the template 600"}},
 	{"concurrency 0", func(f *liveFake, _ *Live) { f.reserved = aws.Int32(0) }, []string{"changed function runtime: reserved concurrency is 0"}},
 	{"concurrency", func(f *liveFake, _ *Live) { f.reserved = nil }, []string{`changed function runtime: reserved concurrency is "", by the template "5"`}},
@@ -200,7 +215,7 @@ var drifts = []struct {
 		l.Template = nil
 		f.policy[signingKey] = withStatement(listless(f.policy[signingKey]), m{"Sid": "Hoodi", "Effect": "Allow", "Principal": m{"AWS": roleARN("auditor")}, "Action": "kms:Decrypt", "Resource": "*", "Condition": m{"StringEquals": m{"kms:EncryptionContext:network": "hoodi", "kms:EncryptionContext:order": "monthly-1"}}})
 	}, []string{
-		"unseen templates: this program has no templates",
+		"unseen templates: this program has no templates", unsized[0], unsized[1], unsized[2],
 		"changed key signing policy: no statement denies kms:Decrypt to everybody but its opener",
 		"changed key signing policy: no statement denies kms:CreateGrant to everybody",
 		"changed key signing policy: no statement denies kms:ReplicateKey to everybody",
@@ -426,7 +441,7 @@ var drifts = []struct {
 		f.fail["Resolve"] = errors.New("parameter SignerPrincipals: refused")
 	}, append([]string{
 		"changed parameters: SignerPrincipals names arn:aws:iam::444455556666:root: everybody",
-		"changed templates: the templates refuse the stacks' parameters: parameter SignerPrincipals"}, uncompared...)},
+		"changed templates: the templates refuse the stacks' parameters: parameter SignerPrincipals"}, append(slices.Clone(unsized), uncompared...)...)},
 	{"a pattern", func(f *liveFake, _ *Live) {
 		f.parameter("bootstrap", "BreakGlassPrincipals", "arn:aws:iam::444455556666:role/a,arn:aws:iam::444455556666:role/b*")
 	}, []string{"changed parameters: BreakGlassPrincipals names arn:aws:iam::444455556666:role/b*: everybody"}},
@@ -453,6 +468,9 @@ var drifts = []struct {
 	}, []string{"changed stack function: it is UPDATE_ROLLBACK_FAILED"}},
 	{"unprotected", func(f *liveFake, _ *Live) { f.stacks[testName+"-function"].EnableTerminationProtection = nil }, []string{"warning stack function: termination protection is off"}},
 }
+
+// unsized are the lines about a function that no template describes.
+var unsized = []string{"warning function: version 7 has MemorySize 1024 and Timeout 600, and no template says", "warning function $LATEST: $LATEST has MemorySize", "warning versions: version 6, to go back to, has MemorySize"}
 
 // uncompared are the lines of roles where no template can be resolved.
 var uncompared = []string{

@@ -81,49 +81,18 @@ func architectures(list []types.Architecture) string {
 
 // lookAtConfiguration judges what code signing does not cover.
 func (e *examination) lookAtConfiguration(c *check, what string, f *lambda.GetFunctionConfigurationOutput) {
-	if env := f.Environment; env != nil && (len(env.Variables) > 0 || env.Error != nil) {
-		// Names only: a value may be somebody's secret.
-		c.add(Changed, "%s has environment variables: %s", what, strings.Join(sortedKeys(env.Variables), ", "))
-	}
-	for _, layer := range f.Layers {
-		c.add(Changed, "%s has the layer %s", what, aws.ToString(layer.Arn))
-	}
-	for _, m := range f.FileSystemConfigs {
-		c.add(Changed, "%s mounts %s at %s", what, aws.ToString(m.Arn), aws.ToString(m.LocalMountPath))
-	}
-	c.want(f.CapacityProviderConfig == nil, "%s runs on instances of this account (a capacity provider), where memory can be read", what)
-	c.want(f.DurableConfig == nil, "%s is a durable function: what a run did is kept", what)
-	c.want(f.DeadLetterConfig == nil || aws.ToString(f.DeadLetterConfig.TargetArn) == "", "%s sends failed events elsewhere", what)
-	c.want(f.SnapStart == nil || f.SnapStart.ApplyOn == "" || f.SnapStart.ApplyOn == types.SnapStartApplyOnNone, "%s keeps snapshots of its memory (SnapStart)", what)
-	c.want(f.PackageType == types.PackageTypeZip, "%s is a %s, which code signing does not cover", what, f.PackageType)
-	c.want(aws.ToString(f.Role) == e.Role("generator"), "%s runs as %s, not as %s", what, aws.ToString(f.Role), e.Role("generator"))
-	c.want(f.Runtime == types.RuntimeProvidedal2023, "%s has the runtime %q, not provided.al2023", what, f.Runtime)
-	c.want(aws.ToString(f.Handler) == "bootstrap", "%s has the handler %q, not bootstrap", what, aws.ToString(f.Handler))
-	c.want(len(f.Architectures) == 1, "%s has %d architectures", what, len(f.Architectures))
-
-	want, known := e.stacks.one("AWS::Lambda::Function", e.Function)
-	vpc := ""
-	if v := f.VpcConfig; v != nil {
-		vpc = strings.Join(slices.Concat(asSet(v.SubnetIds), asSet(v.SecurityGroupIds)), " ")
-	}
-	if !known {
-		if vpc != "" {
-			c.add(Warning, "%s is in a network of this account (%s), and no template says whether it should be", what, vpc)
+	want := reference{function: e.Function, role: e.Role("generator")}
+	if r, known := e.stacks.one("AWS::Lambda::Function", e.Function); known {
+		if want.properties = r.Properties; want.properties == nil {
+			want.properties = map[string]any{}
 		}
-		return
 	}
-	var expected []string
-	if v, ok := want.Properties["VpcConfig"].(map[string]any); ok {
-		expected = slices.Concat(asSet(texts(v["SubnetIds"])), asSet(texts(v["SecurityGroupIds"])))
+	wrong, unjudged := besides(configurationOf(f), want)
+	for _, text := range wrong {
+		c.add(Changed, "%s %s", what, text)
 	}
-	c.want(vpc == strings.Join(expected, " "), "%s is in the network %q, by the template in %q", what, vpc, strings.Join(expected, " "))
-	for _, p := range []struct {
-		name string
-		live any
-	}{{"Timeout", number(f.Timeout)}, {"MemorySize", number(f.MemorySize)}, {"Architectures", architectures(f.Architectures)}} {
-		if asked, ok := want.Properties[p.name]; ok {
-			c.want(loosely(asked) == loosely(p.live), "%s has %s %s, by the template %s", what, p.name, loosely(p.live), loosely(asked))
-		}
+	for _, text := range unjudged {
+		c.add(Warning, "%s %s", what, text)
 	}
 }
 

@@ -51,38 +51,47 @@ func (a *Account) Outputs(ctx context.Context, stack string) (map[string]string,
 }
 
 func outputs(ctx context.Context, client describer, at Place, stack string) (map[string]string, error) {
-	const operation = "cloudformation:DescribeStacks"
-	if !stackShape.MatchString(stack) {
-		return nil, fmt.Errorf("%w: %q is no name of a stack", ErrStack, clip(stack))
-	}
-	out, err := client.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &stack})
-	var api smithy.APIError
-	if errors.As(err, &api) && api.ErrorCode() == "ValidationError" && strings.Contains(api.ErrorMessage(), "does not exist") {
-		return nil, fmt.Errorf("%w: %s in %s of account %s", ErrNoStack, stack, at.Region, at.Account)
-	}
+	s, err := settledStack(ctx, client, at, stack)
 	if err != nil {
-		return nil, session.Classify(operation, err)
-	}
-	if len(out.Stacks) != 1 || aws.ToString(out.Stacks[0].StackName) != stack {
-		return nil, session.Malformed(operation, "", "it described %d stacks when asked for %q", len(out.Stacks), stack)
-	}
-	s := out.Stacks[0]
-	id, err := arn.Parse(aws.ToString(s.StackId))
-	if err != nil || id.Service != "cloudformation" || PlaceOf(id) != at {
-		return nil, session.Malformed(operation, "", "the stack's id is %q", clip(aws.ToString(s.StackId)))
-	}
-	if !slices.Contains(settled, s.StackStatus) {
-		return nil, fmt.Errorf("%w: %s is %s", ErrStack, stack, line(string(s.StackStatus), 100))
+		return nil, err
 	}
 	found := map[string]string{}
 	for _, o := range s.Outputs {
 		key := aws.ToString(o.OutputKey)
 		if _, twice := found[key]; twice {
-			return nil, session.Malformed(operation, "", "output %q is there twice", clip(key))
+			return nil, session.Malformed("cloudformation:DescribeStacks", "", "output %q is there twice", clip(key))
 		}
 		found[key] = aws.ToString(o.OutputValue)
 	}
 	return found, nil
+}
+
+// settledStack reads a stack that nothing is changing.
+func settledStack(ctx context.Context, client describer, at Place, stack string) (s types.Stack, err error) {
+	const operation = "cloudformation:DescribeStacks"
+	if !stackShape.MatchString(stack) {
+		return s, fmt.Errorf("%w: %q is no name of a stack", ErrStack, clip(stack))
+	}
+	out, err := client.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &stack})
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == "ValidationError" && strings.Contains(api.ErrorMessage(), "does not exist") {
+		return s, fmt.Errorf("%w: %s in %s of account %s", ErrNoStack, stack, at.Region, at.Account)
+	}
+	if err != nil {
+		return s, session.Classify(operation, err)
+	}
+	if len(out.Stacks) != 1 || aws.ToString(out.Stacks[0].StackName) != stack {
+		return s, session.Malformed(operation, "", "it described %d stacks when asked for %q", len(out.Stacks), stack)
+	}
+	s = out.Stacks[0]
+	id, err := arn.Parse(aws.ToString(s.StackId))
+	if err != nil || id.Service != "cloudformation" || PlaceOf(id) != at {
+		return s, session.Malformed(operation, "", "the stack's id is %q", clip(aws.ToString(s.StackId)))
+	}
+	if !slices.Contains(settled, s.StackStatus) {
+		return s, fmt.Errorf("%w: %s is %s", ErrStack, stack, line(string(s.StackStatus), 100))
+	}
+	return s, nil
 }
 
 // Installation is what an installation on AWS consists of, by ARNs.

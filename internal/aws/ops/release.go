@@ -44,6 +44,10 @@ var (
 	ErrSigning = errors.New("AWS Signer did not sign the package")
 	// ErrDeployed: what stands in the account is not what was released.
 	ErrDeployed = errors.New("what is deployed is not the release")
+	// ErrElsewhere: a package whose settings are another installation's.
+	ErrElsewhere = errors.New("the package is another installation's")
+	// ErrMeanwhile: somebody else moved the alias while this run worked.
+	ErrMeanwhile = errors.New("another release came into force meanwhile")
 )
 
 // Releases are the releases of an installation: its bucket of packages, its
@@ -53,13 +57,19 @@ type Releases struct {
 	Trust *certificate.Trust
 	// Pause replaces the wait between two looks at a job, in tests.
 	Pause func(ctx context.Context, d time.Duration) error
+	// OutOfOrder lets Install take a release that does not follow the one in
+	// force too.
+	OutOfOrder bool
 
-	depot   release.Depot
-	bucket  string
-	owner   string
-	profile string // ARN of the signing profile's version
-	name    string // of the function
-	alias   string
+	home      *Installation
+	reference reference
+	unjudged  string // why nothing says what the function's memory, time and network should be
+	depot     release.Depot
+	bucket    string
+	owner     string
+	profile   string // ARN of the signing profile's version
+	name      string // of the function
+	alias     string
 
 	s3     *s3.Client
 	signer *signer.Client
@@ -72,6 +82,10 @@ type ReleaseAt struct {
 	Bucket  string // ARN of the bucket of packages
 	Profile string // ARN of the signing profile's version; "" where nothing is signed or deployed
 	Alias   string // ARN of the function's alias; "" likewise
+
+	Installation *Installation  // whose stores the settings must name; nil: not compared
+	Properties   map[string]any // of the function, by its template; nil: memory, time and network are not compared
+	Unjudged     string         // why there are none
 }
 
 // Releases returns the releases of an installation. It makes no call.
@@ -81,7 +95,7 @@ func (a *Account) Releases(at ReleaseAt, trust *certificate.Trust) (*Releases, e
 		return nil, err
 	}
 	cfg := a.Config("")
-	r := &Releases{Trust: trust, Pause: trailPause, bucket: bucket.Resource, owner: a.Account, profile: at.Profile,
+	r := &Releases{Trust: trust, Pause: trailPause, bucket: bucket.Resource, owner: a.Account, profile: at.Profile, home: at.Installation, unjudged: at.Unjudged,
 		s3: s3.NewFromConfig(cfg), signer: signer.NewFromConfig(cfg), lambda: lambda.NewFromConfig(cfg)}
 	for prefix, into := range map[string]*release.Store{submittedPrefix: &r.depot.Submissions, statementsPrefix: &r.depot.Reviews} {
 		store, err := s3archive.New(r.s3, at.Bucket, prefix, s3archive.Options{Owner: a.Account})
@@ -99,6 +113,9 @@ func (a *Account) Releases(at ReleaseAt, trust *certificate.Trust) (*Releases, e
 			return nil, fmt.Errorf("%w: the function's alias %s is elsewhere", ErrAccount, alias)
 		}
 		r.name, r.alias = alias.Function()
+		name := strings.TrimSuffix(r.name, "-generator")
+		r.reference = reference{function: r.name, properties: at.Properties,
+			role: arn.ARN{Partition: arn.Partition(a.Region), Service: "iam", Account: a.Account, Resource: "role/" + name + "-generator"}.String()}
 	}
 	if at.Profile != "" {
 		head := "arn:" + arn.Partition(a.Region) + ":signer:" + a.Region + ":" + a.Account + ":/signing-profiles/"

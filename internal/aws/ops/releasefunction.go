@@ -15,6 +15,7 @@ import (
 
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/internal/aws/session"
+	"github.com/stakeseal/stakeseal/internal/config"
 	"github.com/stakeseal/stakeseal/release"
 )
 
@@ -40,6 +41,18 @@ func (r *Releases) Install(ctx context.Context, s *release.Signed, now time.Time
 	if err := r.mayRun(s, now); err != nil {
 		return fmt.Errorf("couldn't deploy: %w", err)
 	}
+	if err := r.belongs(p); err != nil {
+		return fmt.Errorf("couldn't deploy: %w", err)
+	}
+	seen, inForce, err := r.named(ctx)
+	if err != nil && !errors.Is(err, release.ErrNoRelease) {
+		return fmt.Errorf("couldn't deploy: %w", err)
+	}
+	if !r.OutOfOrder {
+		if err := release.MayFollow(r.Trust, s, inForce); err != nil {
+			return fmt.Errorf("couldn't deploy: %w", err)
+		}
+	}
 	object, err := r.Stamp(ctx, s)
 	if err != nil {
 		return err
@@ -51,18 +64,63 @@ func (r *Releases) Install(ctx context.Context, s *release.Signed, now time.Time
 	if err != nil {
 		return fmt.Errorf("couldn't deploy: %w", err)
 	}
-	number, err := r.publish(ctx, s, object, latest)
+	number, made, err := r.publish(ctx, s, object, latest)
 	if err != nil {
 		return fmt.Errorf("couldn't deploy: %w", err)
 	}
-	was, err := r.point(ctx, number)
-	if err != nil {
+	if err := r.point(ctx, number, seen); err != nil {
+		if made && errors.Is(err, ErrMeanwhile) { // never in force: nothing to roll back to, or to call
+			_, e := r.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &r.name, Qualifier: &number})
+			if e != nil {
+				err = errors.Join(err, session.Classify("lambda:DeleteFunction", e))
+			}
+		}
 		return fmt.Errorf("couldn't deploy: %w", err)
 	}
-	if err := r.tidy(ctx, number, was); err != nil {
+	if err := r.tidy(ctx, number, seen, now); err != nil {
 		return fmt.Errorf("the release is in force, and a superseded version is still there: %w", err)
 	}
 	return nil
+}
+
+// belongs refuses a package whose settings name the stores or the certifying key
+// of another installation: the people who signed it may have signed it for that
+// one.
+func (r *Releases) belongs(p *release.Package) error {
+	if r.home == nil {
+		return nil
+	}
+	for _, place := range []struct {
+		what string
+		is   config.Ref
+		want string
+	}{{"store", p.Settings.Store, r.home.Records}, {"archive", p.Settings.Archive, r.home.Archive}, {"certifier", p.Settings.Certifier, r.home.Certifying}} {
+		if place.is.Rest != place.want {
+			return fmt.Errorf("%w: its settings name the %s %q, and that of %s is %s", ErrElsewhere, place.what, clip(place.is.String()), r.home.Name, place.want)
+		}
+	}
+	return nil
+}
+
+// Named implements release.Target.
+func (r *Releases) Named(ctx context.Context) (certificate.Hash, error) {
+	_, pkg, err := r.named(ctx)
+	return pkg, err
+}
+
+// named is the version behind the alias and the package that it says it is:
+// zero where no release put it there.
+func (r *Releases) named(ctx context.Context) (number string, pkg certificate.Hash, err error) {
+	number, err = r.standing(ctx)
+	if err != nil {
+		return "", pkg, err
+	}
+	c, err := r.settled(ctx, number)
+	if err != nil {
+		return "", pkg, err
+	}
+	_, pkg = readDescription(aws.ToString(c.Description))
+	return number, pkg, nil
 }
 
 // mayRun is Home's: valid now, and not revoked in the trust file.
@@ -162,16 +220,20 @@ func (r *Releases) compare(c types.FunctionConfiguration, p *release.Package, ob
 		return bad("the signing profile", aws.ToString(c.SigningProfileVersionArn), r.profile)
 	case !slices.Equal(c.Architectures, []types.Architecture{architecture(p)}):
 		return bad("the architecture", fmt.Sprint(c.Architectures), string(architecture(p)))
-	case c.PackageType != types.PackageTypeZip || c.Runtime != types.RuntimeProvidedal2023:
-		return bad("the runtime", string(c.Runtime), string(types.RuntimeProvidedal2023))
-	case len(c.Layers) > 0:
-		return bad("the number of layers", strconv.Itoa(len(c.Layers)), "0")
-	case c.Environment != nil && len(c.Environment.Variables) > 0:
-		return bad("the number of environment variables", strconv.Itoa(len(c.Environment.Variables)), "0")
-	case len(c.FileSystemConfigs) > 0:
-		return bad("the number of file systems", strconv.Itoa(len(c.FileSystemConfigs)), "0")
+	}
+	if wrong, _ := besides(c, r.reference); len(wrong) > 0 {
+		return fmt.Errorf("%w: %s %s", ErrDeployed, aws.ToString(c.FunctionArn), strings.Join(wrong, "; it "))
 	}
 	return nil
+}
+
+// stated is what of a version could not be compared with anything, as it is.
+func (r *Releases) stated(c types.FunctionConfiguration) []string {
+	_, unjudged := besides(c, r.reference)
+	if r.unjudged != "" && len(unjudged) > 0 {
+		unjudged = append(unjudged, "is not compared with a template: "+r.unjudged)
+	}
+	return unjudged
 }
 
 // described is what a version's description says, and reads it back.
@@ -189,33 +251,33 @@ func readDescription(text string) (name string, pkg certificate.Hash) {
 }
 
 // publish makes the unpublished code a version, or finds the one that a run
-// before made.
-func (r *Releases) publish(ctx context.Context, s *release.Signed, object SignedObject, latest types.FunctionConfiguration) (string, error) {
+// before made. made: it is new.
+func (r *Releases) publish(ctx context.Context, s *release.Signed, object SignedObject, latest types.FunctionConfiguration) (number string, made bool, err error) {
 	list, err := r.versions(ctx)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	for _, v := range slices.Backward(list) {
 		if v.pkg == s.Release.Package && aws.ToString(v.config.CodeSha256) == codeSHA256(object.SHA256) && r.compare(v.config, s.Package(), object) == nil {
-			return v.number, nil
+			return v.number, false, nil
 		}
 	}
 	out, err := r.lambda.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: &r.name, CodeSha256: latest.CodeSha256, RevisionId: latest.RevisionId, Description: aws.String(described(s))})
 	if err != nil {
-		return "", session.Classify("lambda:PublishVersion", err)
+		return "", false, session.Classify("lambda:PublishVersion", err)
 	}
-	number := aws.ToString(out.Version)
+	number = aws.ToString(out.Version)
 	if _, err := strconv.ParseUint(number, 10, 63); err != nil {
-		return "", session.Malformed("lambda:PublishVersion", "", "the version is %q", number)
+		return "", false, session.Malformed("lambda:PublishVersion", "", "the version is %q", number)
 	}
 	c, err := r.settled(ctx, number)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if _, pkg := readDescription(aws.ToString(c.Description)); pkg != s.Release.Package {
-		return "", fmt.Errorf("%w: version %s says it is %q", ErrDeployed, number, aws.ToString(c.Description))
+		return "", false, fmt.Errorf("%w: version %s says it is %q", ErrDeployed, number, aws.ToString(c.Description))
 	}
-	return number, r.compare(c, s.Package(), object)
+	return number, true, r.compare(c, s.Package(), object)
 }
 
 // versions lists the published versions, oldest first.
@@ -232,40 +294,60 @@ func (r *Releases) versions(ctx context.Context) ([]version, error) {
 	return list, nil
 }
 
-// point moves the alias to a version and returns the one it stood for, "" if
-// there was no alias.
-func (r *Releases) point(ctx context.Context, number string) (was string, err error) {
+// point moves the alias to a version, if it still stands for the version that
+// was seen ("" for none): what was judged to follow that may not follow another.
+// Lambda's revision id keeps the answer true until the alias moves.
+func (r *Releases) point(ctx context.Context, number, seen string) error {
 	now, err := r.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &r.name, Name: &r.alias})
 	var missing *types.ResourceNotFoundException
 	switch {
 	case errors.As(err, &missing):
+		if seen != "" {
+			return fmt.Errorf("%w: the alias %s is gone", ErrMeanwhile, r.alias)
+		}
 		if _, err := r.lambda.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: &r.name, Name: &r.alias, FunctionVersion: &number}); err != nil {
-			return "", session.Classify("lambda:CreateAlias", err)
+			return session.Classify("lambda:CreateAlias", err)
 		}
 	case err != nil:
-		return "", session.Classify("lambda:GetAlias", err)
+		return session.Classify("lambda:GetAlias", err)
 	default:
-		was = aws.ToString(now.FunctionVersion)
+		was := aws.ToString(now.FunctionVersion)
 		weighted := now.RoutingConfig != nil && len(now.RoutingConfig.AdditionalVersionWeights) > 0
 		if was == number && !weighted {
 			break
+		}
+		if was != seen && was != number {
+			return fmt.Errorf("%w: the alias %s stands for version %s now", ErrMeanwhile, r.alias, was)
 		}
 		in := &lambda.UpdateAliasInput{FunctionName: &r.name, Name: &r.alias, FunctionVersion: &number, RevisionId: now.RevisionId}
 		if weighted { // orders would go to another version too
 			in.RoutingConfig = &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{}}
 		}
 		if _, err := r.lambda.UpdateAlias(ctx, in); err != nil {
-			return was, session.Classify("lambda:UpdateAlias", err)
+			return session.Classify("lambda:UpdateAlias", err)
 		}
 	}
 	at, err := r.inForce(ctx)
 	if err != nil {
-		return was, err
+		return err
 	}
 	if at != number {
-		return was, fmt.Errorf("%w: the alias %s stands for version %s, not %s", ErrDeployed, r.alias, at, number)
+		return fmt.Errorf("%w: the alias %s stands for version %s, not %s", ErrDeployed, r.alias, at, number)
 	}
-	return was, nil
+	return nil
+}
+
+// standing is the version that the alias stands for, whatever weights it has.
+func (r *Releases) standing(ctx context.Context) (string, error) {
+	now, err := r.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &r.name, Name: &r.alias})
+	var missing *types.ResourceNotFoundException
+	if errors.As(err, &missing) {
+		return "", release.ErrNoRelease
+	}
+	if err != nil {
+		return "", session.Classify("lambda:GetAlias", err)
+	}
+	return aws.ToString(now.FunctionVersion), nil
 }
 
 // inForce is the version that the alias stands for, alone.
@@ -285,25 +367,23 @@ func (r *Releases) inForce(ctx context.Context) (string, error) {
 }
 
 // tidy removes the versions that are neither in force nor to be rolled back
-// to: each published version stays callable by whoever may call versions.
-// After a run that was killed, the one to keep is the newest other release.
-func (r *Releases) tidy(ctx context.Context, number, was string) error {
+// to: each published version stays callable by whoever may call versions. Kept
+// is the one that was in force before, or where that may run no more, or this
+// run comes after one that was killed, the newest other release that may.
+func (r *Releases) tidy(ctx context.Context, number, was string, now time.Time) error {
 	list, err := r.versions(ctx)
 	if err != nil {
 		return err
 	}
-	keep := was
-	if keep == "" || keep == number {
-		keep = ""
-		for _, v := range slices.Backward(list) {
-			if v.number != number && !v.pkg.IsZero() {
-				keep = v.number
-				break
-			}
-		}
+	slices.SortStableFunc(list, func(a, b version) int { // before() asks the last first
+		return rankOf(a.number == was) - rankOf(b.number == was)
+	})
+	kept, _, err := r.before(ctx, list, number, now)
+	if err != nil {
+		return err
 	}
 	for _, v := range list {
-		if v.number == number || v.number == keep {
+		if v.number == number || v.number == kept.number {
 			continue
 		}
 		if _, err := r.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &r.name, Qualifier: &v.number}); err != nil {
@@ -311,6 +391,13 @@ func (r *Releases) tidy(ctx context.Context, number, was string) error {
 		}
 	}
 	return nil
+}
+
+func rankOf(last bool) int {
+	if last {
+		return 1
+	}
+	return 0
 }
 
 // InForce implements release.Target: the version behind the alias, its code
@@ -326,11 +413,28 @@ func (r *Releases) InForce(ctx context.Context, now time.Time) (*release.Install
 		return nil, err
 	}
 	in := &release.Installed{Signed: s}
-	before, err := r.before(ctx, number)
+	c, err := r.settled(ctx, number)
+	if err != nil {
+		return nil, err
+	}
+	in.Unjudged = r.stated(c)
+	list, err := r.versions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before, _, err := r.before(ctx, list, number, now)
 	if err != nil {
 		return nil, err
 	}
 	in.Previous = before.pkg
+	// Each deployment publishes: a newer version that is not in force was rolled
+	// back from.
+	at := slices.IndexFunc(list, func(v version) bool { return v.number == number })
+	for _, v := range list[at+1:] {
+		if at >= 0 && !v.pkg.IsZero() && v.pkg != s.Release.Package {
+			in.RolledBack = v.pkg
+		}
+	}
 	return in, nil
 }
 
@@ -356,42 +460,56 @@ func (r *Releases) verify(ctx context.Context, number string, now time.Time) (*r
 	if err := r.compare(c, s.Package(), object); err != nil {
 		return nil, err
 	}
+	if err := r.belongs(s.Package()); err != nil {
+		return nil, err
+	}
 	return s, r.mayRun(s, now)
 }
 
-// before is the version that a rollback brings back; zero: none.
-func (r *Releases) before(ctx context.Context, number string) (version, error) {
-	list, err := r.versions(ctx)
-	if err != nil {
-		return version{}, err
-	}
+// before is the version that a rollback brings back, the last of a list that may
+// run: verified, and not revoked. Zero where there is none; why then says what
+// spoke against those that there are.
+func (r *Releases) before(ctx context.Context, list []version, number string, now time.Time) (found version, why, err error) {
 	for _, v := range slices.Backward(list) {
-		if v.number != number && !v.pkg.IsZero() {
-			return v, nil
+		if v.number == number || v.pkg.IsZero() {
+			continue
+		}
+		_, err := r.verify(ctx, v.number, now)
+		switch {
+		case err == nil:
+			return v, nil, nil
+		case release.Unfit(err) || errors.Is(err, ErrDeployed) || errors.Is(err, ErrElsewhere):
+			why = errors.Join(why, fmt.Errorf("version %s: %w", v.number, err))
+		default: // AWS did not answer: that says nothing about the version
+			return version{}, nil, err
 		}
 	}
-	return version{}, nil
+	return version{}, why, nil
 }
 
 // Rollback moves the alias back to the release before, which is verified
-// first. The versions stay as they are.
+// first. The versions stay as they are, but for those that may run no more.
 func (r *Releases) Rollback(ctx context.Context, now time.Time) (*release.Installed, error) {
-	number, err := r.inForce(ctx)
+	number, err := r.standing(ctx)
 	if err != nil {
 		return nil, err
 	}
-	before, err := r.before(ctx, number)
+	list, err := r.versions(ctx)
 	if err != nil {
 		return nil, err
+	}
+	before, why, err := r.before(ctx, list, number, now)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't roll back: %w", err)
 	}
 	if before.number == "" {
-		return nil, fmt.Errorf("couldn't roll back: %w before this one", release.ErrNoRelease)
+		return nil, errors.Join(fmt.Errorf("couldn't roll back: %w before this one that may run", release.ErrNoRelease), why)
 	}
-	if _, err := r.verify(ctx, before.number, now); err != nil {
+	if err := r.point(ctx, before.number, number); err != nil {
 		return nil, fmt.Errorf("couldn't roll back: %w", err)
 	}
-	if _, err := r.point(ctx, before.number); err != nil {
-		return nil, fmt.Errorf("couldn't roll back: %w", err)
+	if err := r.tidy(ctx, before.number, number, now); err != nil {
+		return nil, fmt.Errorf("rolled back, and a version that may run no more is still there: %w", err)
 	}
 	return r.InForce(ctx, now)
 }
