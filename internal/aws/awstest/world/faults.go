@@ -36,6 +36,15 @@ type Fault struct {
 	Every int           // then each, or only every so manieth
 	Role  string        // "" is anybody's, "generator" only of that role's sessions
 	Delay time.Duration // of Slow
+
+	Session  string // only of a session of this name; "" is any
+	Resource string // only on a resource whose ARN ends so, such as "-leases"; "" is any
+}
+
+// touches says whether the fault is one of such a call at all.
+func (f Fault) touches(who *session, resource string) bool {
+	name := who.Caller.Session[strings.LastIndexByte(who.Caller.Session, '/')+1:]
+	return (f.Role == "" || f.Role == who.Role) && (f.Session == "" || f.Session == name) && strings.HasSuffix(resource, f.Resource)
 }
 
 type injected struct {
@@ -65,11 +74,11 @@ func (w *World) Heal() {
 }
 
 // fault returns what befalls a call: the first that fits.
-func (w *World) fault(who *session, service, action string) Fault {
+func (w *World) fault(who *session, service, action, resource string) Fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, f := range w.faults {
-		if f.left == 0 || f.service != service || f.action != "" && !strings.EqualFold(f.action, action) || f.Role != "" && f.Role != who.Role {
+		if f.left == 0 || f.service != service || f.action != "" && !strings.EqualFold(f.action, action) || !f.touches(who, resource) {
 			continue
 		}
 		if (f.Kind == Killed || f.Kind == KilledAfter) && who.instance == nil {

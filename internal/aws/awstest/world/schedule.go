@@ -73,7 +73,7 @@ func (w *World) fire(inst *stack.Installation, s stack.Resource, at time.Time) e
 	if fn == nil || len(parts) != 8 {
 		return fmt.Errorf("no function %s", alias)
 	}
-	doubled := w.fault(who, "scheduler", "Fire").Kind == Doubled
+	doubled := w.fault(who, "scheduler", "Fire", "").Kind == Doubled
 	f.deliver(fn, parts[7], e.ID, []byte(event))
 	if doubled {
 		f.deliver(fn, parts[7], e.ID, []byte(event))

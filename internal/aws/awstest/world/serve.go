@@ -127,7 +127,7 @@ func (w *World) handle(r *http.Request, body []byte, at endpoint, s service, e *
 	if len(c.Needs) > 0 {
 		e.Resource = c.Needs[0].Resource
 	}
-	fault := w.fault(who, s.signed, c.Operation)
+	fault := w.fault(who, s.signed, c.Operation, e.Resource)
 	e.Fault = fault.Kind
 	if failure := fault.before(s, who); failure != nil || fault.Kind == Dropped || fault.Kind == Killed {
 		return nil, failure, fault.Kind
