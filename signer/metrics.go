@@ -42,7 +42,9 @@ func NewMetrics(s *Signer) *Metrics {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	m.registry.MustRegister(m.permitted, m.prevented, m.malformed, m.missing, m.busy, m.signing, m.database, m.requests,
+	who := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "stakeseal_signer_info", Help: "Always 1; says which signer this is.",
+		ConstLabels: prometheus.Labels{"signer": s.Name}}, func() float64 { return 1 })
+	m.registry.MustRegister(who, m.permitted, m.prevented, m.malformed, m.missing, m.busy, m.signing, m.database, m.requests,
 		gauge("signing_signers_loaded_count", "Keys that are ready to sign.", func() float64 { return float64(s.Keys.Len()) }),
 		gauge("stakeseal_signer_queue", "Signatures that are being made or wait.", func() float64 { return float64(len(s.queue)) }),
 		gauge("stakeseal_signer_lease_epoch", "The epoch of the lease that is held; 0 when it is not.", func() float64 {

@@ -52,6 +52,7 @@ type Fence func() (epoch uint64, err error)
 // Config is what a Signer needs. Ledger, Fence and a network with its genesis
 // validators root are needed; the rest has defaults.
 type Config struct {
+	Name    string // of the signer, for the metrics
 	Network eth.Network
 	Ledger  slashing.Ledger
 	Fence   Fence

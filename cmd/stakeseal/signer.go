@@ -5,16 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/internal/config"
-	"github.com/stakeseal/stakeseal/internal/sqlite"
 	"github.com/stakeseal/stakeseal/record"
 	"github.com/stakeseal/stakeseal/signer"
 	"github.com/stakeseal/stakeseal/slashing"
@@ -63,15 +59,11 @@ that costs.`,
 	return cmd
 }
 
-// signerHome opens a home whose signers run on this machine.
+// signerHome opens a home for its signers, or one of them.
 func (a *app) signerHome(ctx context.Context, name string) (*home, error) {
 	h, err := a.openHome(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if h.generator.Store.Scheme != "sqlite" {
-		h.close()
-		return nil, usage("use a home on this machine: stakeseal bundle export and import bring an order there", "the store of this home is %q: a signer needs one in a file", h.generator.Store)
 	}
 	if name != "" {
 		if err := h.knownSigner(name); err != nil {
@@ -92,17 +84,15 @@ func (a *app) signerInit(ctx context.Context, name, rootText string, lost bool, 
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(filepath.Join(h.dir, signersFolder), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	store := h.signers()
+	if err := store.prepare(); err != nil {
 		return err
 	}
-	if err := sqlite.CreateLeases(h.leasesPath()); err != nil && !errors.Is(err, record.ErrExists) {
-		return err
-	}
-	leases, err := sqlite.OpenLeases(h.leasesPath())
+	leases, done, err := store.leases()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = leases.Close() }() // its writes are durable already
+	defer done()
 	old, err := leases.Lease(ctx, name)
 	if err != nil && !errors.Is(err, record.ErrNotFound) {
 		return err
@@ -121,19 +111,17 @@ func (a *app) signerInit(ctx context.Context, name, rootText string, lost bool, 
 	case lost:
 		return a.signerLost(ctx, h, leases, old, name, root, epoch)
 	}
-	info, err := h.freshLedger(name, root)
+	info, err := h.freshLedger(ctx, name, root)
 	if err != nil {
 		return err
 	}
 	if err := h.witness(ctx, a, leases, old, info); err != nil {
 		return err
 	}
-	a.say("signer %s is initialised: its ledger is %s", name, h.signerPath(name, ".db"))
+	a.say("signer %s is initialised: its ledger is %s", name, store.place(name))
 	a.say("next: stakeseal assign --to %s --unassigned, then stakeseal signer serve %s --identity FILE", name, name)
 	return nil
 }
-
-func (h *home) leasesPath() string { return filepath.Join(h.dir, signersFolder, "leases.db") }
 
 // everInitialised says whether the store saw a ledger of the signer.
 func (h *home) everInitialised(ctx context.Context, name string) (bool, error) {
@@ -150,23 +138,23 @@ func (h *home) everInitialised(ctx context.Context, name string) (bool, error) {
 
 // freshLedger makes the signer's ledger, or takes one that an init which was
 // cut short left: nothing was signed by it, as it has no lease.
-func (h *home) freshLedger(name string, root eth.Root) (slashing.Info, error) {
-	path := h.signerPath(name, ".db")
-	info, err := sqlite.CreateLedger(path, name, root)
+func (h *home) freshLedger(ctx context.Context, name string, root eth.Root) (slashing.Info, error) {
+	store := h.signers()
+	info, err := store.create(ctx, name, root)
 	if !errors.Is(err, record.ErrExists) {
 		return info, err
 	}
-	l, err := sqlite.OpenLedger(path)
+	l, err := store.open(ctx, name)
 	if err != nil {
 		return info, err
 	}
 	defer func() { _ = l.Close() }() // its writes are durable already
-	mark, err := l.Watermark(context.Background())
+	mark, err := l.Watermark(ctx)
 	if err != nil {
 		return info, err
 	}
 	if info = l.Info(); mark > 0 || info.Signer != name || info.Root != root {
-		return info, fail(exitConflict, "move it away: it is not from an init that was cut short", "%s holds a ledger that was used", path)
+		return info, fail(exitConflict, "move it away: it is not from an init that was cut short", "%s holds a ledger that was used", store.place(name))
 	}
 	return info, nil
 }
@@ -177,7 +165,7 @@ func (h *home) freshLedger(name string, root eth.Root) (slashing.Info, error) {
 func (h *home) witness(ctx context.Context, a *app, leases record.Leases, old record.Lease, info slashing.Info) error {
 	ctx = context.WithoutCancel(ctx)
 	now := record.Time(a.now())
-	next := record.Lease{Name: info.Signer, Epoch: old.Epoch + 1, Beat: old.Beat + 1, Ledger: info.ID, Where: h.where(info.Signer), Time: now}
+	next := record.Lease{Name: info.Signer, Epoch: old.Epoch + 1, Beat: old.Beat + 1, Ledger: info.ID, Where: h.signers().where(info.Signer), Time: now}
 	err := h.note(ctx, record.Event{Time: now, Kind: eventInitialised, Once: fmt.Sprintf("signer %s ledger %d", info.Signer, next.Epoch),
 		Detail: map[string]string{"signer": info.Signer, "ledger": info.ID, "epoch": fmt.Sprint(next.Epoch)}})
 	if err != nil {
@@ -186,24 +174,10 @@ func (h *home) witness(ctx context.Context, a *app, leases record.Leases, old re
 	return leases.Take(ctx, next)
 }
 
-// where is this user and machine, the ledger's file and its number: what a
-// lease names.
-func (h *home) where(name string) string {
-	path := h.signerPath(name, ".db")
-	text := actor() + ":" + path
-	number := "#?"
-	if info, err := os.Stat(path); err == nil {
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			number = fmt.Sprintf("#%d:%d", stat.Dev, stat.Ino)
-		}
-	}
-	return text[:min(len(text), 200)] + number
-}
-
 // signerLost makes a new ledger in the place of a lost one.
 func (a *app) signerLost(ctx context.Context, h *home, leases record.Leases, old record.Lease, name string, root eth.Root, epoch uint64) error {
-	path := h.signerPath(name, ".db")
-	l, err := sqlite.OpenLedger(path)
+	store := h.signers()
+	l, err := store.open(ctx, name)
 	switch {
 	case err == nil:
 		mark, err := l.Watermark(ctx)
@@ -214,7 +188,7 @@ func (a *app) signerLost(ctx context.Context, h *home, leases record.Leases, old
 		if info.ID == old.Ledger && mark >= old.Watermark {
 			return fail(exitConflict, "stakeseal signer serve "+name+" takes it as it is", "the ledger of %s is there and complete: nothing is lost", name)
 		}
-	case errors.Is(err, sqlite.ErrBusy):
+	case errors.Is(err, errBusy):
 		return fail(exitConflict, "stop it first", "signer %s is running, with the ledger that you say is lost", name)
 	}
 	if epoch == 0 {
@@ -243,20 +217,18 @@ func (a *app) signerLost(ctx context.Context, h *home, leases record.Leases, old
 			return err
 		}
 	}
-	for _, end := range []string{"", "-wal", "-shm", "-journal"} {
-		aside := fmt.Sprintf("%s.lost-%d%s", path, a.now().Unix(), end)
-		if err := os.Rename(path+end, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	info, err := sqlite.CreateLedger(path, name, root)
+	info, err := store.replace(ctx, name, root, fmt.Sprintf(".lost-%d", a.now().Unix()))
 	if err != nil {
 		return err
 	}
-	if l, err = sqlite.OpenLedger(path); err != nil {
+	if l, err = store.open(ctx, name); err != nil {
 		return err
 	}
-	if err := errors.Join(l.Admit(ctx, 0, list), l.Close()); err != nil {
+	held, err := l.Epoch(ctx)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if err := errors.Join(l.Admit(ctx, held, list), l.Close()); err != nil {
 		return err
 	}
 	if err := h.witness(ctx, a, leases, old, info); err != nil {
@@ -283,7 +255,7 @@ func (a *app) sayFloor(h *home, epoch uint64, keys int) {
 
 // terms are what a lease of this home is taken with.
 func (h *home) terms(a *app, leases record.Leases, name, ledger string, watermark func(context.Context) (uint64, error)) signer.Terms {
-	return signer.Terms{Leases: leases, Name: name, Ledger: ledger, Where: h.where(name), Watermark: watermark, Clock: bootTime, Now: a.now}
+	return signer.Terms{Leases: leases, Name: name, Ledger: ledger, Where: h.signers().where(name), Watermark: watermark, Clock: bootTime, Now: a.now}
 }
 
 // signerFailure gives errors of a signer's their exit code and hint.
@@ -294,7 +266,7 @@ func signerFailure(name string, err error) error {
 		{signer.ErrHeld, exitConflict, "one process signs under a name: stop the other, or give this one a name of its own"},
 		{signer.ErrStopped, exitConflict, "another process took its lease"},
 		{signer.ErrExposed, exitUsage, "signers/" + name + ".yaml names clients and a TLS certificate; or listen on 127.0.0.1"},
-		{sqlite.ErrBusy, exitConflict, "it is running already: one process signs under a name"},
+		{errBusy, exitConflict, "it is running already: one process signs under a name"},
 		{slashing.ErrInterchange, exitUsage, "the EIP-3076 file of the same network, whole"},
 		{config.ErrSettings, exitUsage, "docs/signer.md shows how it should look"},
 	}, err)

@@ -8,13 +8,13 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/stakeseal/stakeseal/eth"
-	"github.com/stakeseal/stakeseal/internal/sqlite"
 	"github.com/stakeseal/stakeseal/record"
 	"github.com/stakeseal/stakeseal/signer"
 	"github.com/stakeseal/stakeseal/slashing"
@@ -27,7 +27,7 @@ type loader struct {
 	home    *home
 	name    string
 	keys    []key // identities
-	ledger  *sqlite.Ledger
+	ledger  signerLedger
 	leases  record.Leases
 	epoch   signer.Fence
 	to      *signer.Signer
@@ -121,6 +121,9 @@ func (l *loader) letGo(ctx context.Context, assigned map[eth.Pubkey]record.Assig
 			l.log.Info("a key is not assigned here any more", "pubkey", pubkey.String())
 		}
 	}
+	if l.home.remote() {
+		return nil // the mark stays where the next signer finds it
+	}
 	admitted, err := l.ledger.Admitted(ctx)
 	if err != nil {
 		return err
@@ -147,7 +150,7 @@ func (l *loader) letGo(ctx context.Context, assigned map[eth.Pubkey]record.Assig
 
 // release notes the marks of keys that a signer has let go of, under the
 // assignment that ended, so that the next signs on without a gap.
-func (h *home) release(ctx context.Context, a *app, ledger *sqlite.Ledger, admitted map[eth.Pubkey]uint64) error {
+func (h *home) release(ctx context.Context, a *app, ledger signerLedger, admitted map[eth.Pubkey]uint64) error {
 	for m, err := range ledger.Marks(ctx) {
 		if err != nil {
 			return err
@@ -200,7 +203,7 @@ func released(e record.Event) (m slashing.Mark, err error) {
 }
 
 // open admits keys to the ledger and opens them in parallel.
-func (l *loader) open(ctx context.Context, fresh []record.Assignment) error {
+func (l *loader) open(ctx context.Context, fresh []record.Assignment) (failed error) {
 	epoch, err := l.epoch()
 	if err != nil {
 		return err
@@ -210,11 +213,15 @@ func (l *loader) open(ctx context.Context, fresh []record.Assignment) error {
 		return err
 	}
 	l.orders = map[string]string{}
+	history, err := l.histories(ctx, fresh)
+	if err != nil {
+		return err
+	}
 	var list []slashing.Admission
 	var ready []record.Assignment
 	for _, a := range fresh {
 		if admitted[a.Pubkey] != a.Epoch {
-			mark, err := l.history(ctx, a)
+			mark, err := history(ctx, a)
 			if err != nil {
 				l.unopened(a, err)
 				continue
@@ -223,13 +230,14 @@ func (l *loader) open(ctx context.Context, fresh []record.Assignment) error {
 		}
 		ready = append(ready, a)
 	}
-	if err := l.ledger.Admit(ctx, epoch, list); err != nil {
+	if ready, err = l.admit(ctx, epoch, list, ready); err != nil {
 		return err
 	}
+	defer func() { l.app.noteOpenings(ctx, l.home, "signer serve", &failed) }()
 	var mu sync.Mutex
 	begun := time.Now()
 	before := l.to.Keys.Len()
-	err = inParallel(ctx, l.workers, each(ready), func(ctx context.Context, a record.Assignment) error {
+	err = inParallel(ctx, l.home.readers(l.workers), each(ready), func(ctx context.Context, a record.Assignment) error {
 		err := l.openOne(ctx, a)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -251,6 +259,34 @@ func (l *loader) open(ctx context.Context, fresh []record.Assignment) error {
 	}
 	l.log.Info("keys opened", "opened", l.to.Keys.Len()-before, "of", len(ready), "took", time.Since(begun).Round(time.Millisecond).String())
 	return nil
+}
+
+// admit takes keys into the ledger and returns those that are ready now. A key
+// that was assigned on meanwhile, and is another signer's in a table that all
+// share, keeps the others from nothing.
+func (l *loader) admit(ctx context.Context, epoch uint64, list []slashing.Admission, ready []record.Assignment) ([]record.Assignment, error) {
+	another := func(err error) bool { return errors.Is(err, slashing.ErrHolder) || errors.Is(err, record.ErrStale) }
+	err := l.ledger.Admit(ctx, epoch, list)
+	if !another(err) || !l.home.remote() {
+		return ready, err
+	}
+	for _, one := range list {
+		err := l.ledger.Admit(ctx, epoch, []slashing.Admission{one})
+		if err != nil && !another(err) {
+			return nil, err
+		}
+		if err == nil {
+			continue
+		}
+		ready = slices.DeleteFunc(ready, func(a record.Assignment) bool {
+			if a.Pubkey != one.Mark.Pubkey {
+				return false
+			}
+			l.unopened(a, err)
+			return true
+		})
+	}
+	return ready, nil
 }
 
 func (l *loader) unopened(a record.Assignment, err error) {
@@ -392,7 +428,7 @@ func (l *loader) former(ctx context.Context, a record.Assignment, name string) (
 	if err != nil {
 		return slashing.Mark{}, err
 	}
-	if err := l.home.releaseStopped(ctx, l.app, lease); errors.Is(err, sqlite.ErrBusy) {
+	if err := l.home.releaseStopped(ctx, l.app, lease); errors.Is(err, errBusy) {
 		return slashing.Mark{}, fmt.Errorf("%w: %s runs", errNotReleased, name) // it will: it looks at its assignments
 	} else if err == nil {
 		note, found, err := l.home.releaseNote(ctx, a.Pubkey, a.Epoch-1)
@@ -417,12 +453,13 @@ func (l *loader) former(ctx context.Context, a record.Assignment, name string) (
 // releaseStopped writes the notes that a signer of this machine would have
 // written, if it is stopped and its ledger is the one that its lease names.
 func (h *home) releaseStopped(ctx context.Context, a *app, lease record.Lease) error {
-	ledger, err := sqlite.OpenLedger(h.signerPath(lease.Name, ".db"))
+	store := h.signers()
+	ledger, err := store.open(ctx, lease.Name)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = ledger.Close() }() // its writes are durable already
-	if lease.Holder != "" && lease.Where != h.where(lease.Name) {
+	if lease.Holder != "" && lease.Where != store.where(lease.Name) {
 		return fmt.Errorf("%w: its lease is held by another file, %s", signer.ErrLedger, lease.Where)
 	}
 	mark, err := ledger.Watermark(ctx)

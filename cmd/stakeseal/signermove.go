@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stakeseal/stakeseal/eth"
-	"github.com/stakeseal/stakeseal/internal/sqlite"
 	"github.com/stakeseal/stakeseal/record"
 )
 
@@ -22,7 +21,10 @@ func (a *app) signerMoveVerb() *cobra.Command {
 		Long: `Assign the keys of the signer A (all, or the selected ones) to the signer B. A stops
 signing for them within a moment, and notes what it signed last; B begins where A
 ended, and not before it has that note. Both may run meanwhile; of a signer that is
-stopped the note is written out of its ledger, which is on this machine.`,
+stopped the note is written out of its ledger, which is on this machine.
+
+In a home on AWS there is one mark for each key, which B takes over as it is: from
+then on A cannot sign for it, whether it knows or not.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.words = args
 			if from == "" || to == "" {
@@ -45,7 +47,10 @@ func (a *app) signerTakeoverVerb() *cobra.Command {
 the signer B. B waits until A cannot sign any more: until A's lease was let go of,
 or has stood still for two minutes. Then it carries on from A's ledger, if that is
 on this machine and whole; else it signs nothing that A could have signed, and its
-log says from which epoch on.`,
+log says from which epoch on.
+
+In a home on AWS B waits for nothing: it takes the keys' marks over in the table,
+and A, should it live after all, cannot sign for them from then on.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if to == "" {
@@ -73,11 +78,11 @@ func (a *app) signerMove(ctx context.Context, s *selection, from, to string, dea
 	if err := h.knownSigner(from); err != nil {
 		return err
 	}
-	leases, err := sqlite.OpenLeases(h.leasesPath())
+	leases, done, err := h.signers().leases()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = leases.Close() }() // its writes are durable already
+	defer done()
 	if _, err := leases.Lease(ctx, to); errors.Is(err, record.ErrNotFound) {
 		return fail(exitUsage, "stakeseal signer init "+to, "signer %s was not initialised: nobody would sign", to)
 	} else if err != nil {
@@ -100,6 +105,10 @@ func (a *app) signerMove(ctx context.Context, s *selection, from, to string, dea
 		}
 	}
 	a.say("%d validators are assigned to %s", len(list), to)
+	if h.remote() {
+		a.say("%s signs for them from its next look at the assignments on, within %s (at once: POST /reload), and from then on nobody else can", to, readEvery)
+		return nil
+	}
 	return a.awaitRelease(ctx, h, leases, from, list, dead)
 }
 
@@ -141,7 +150,7 @@ func (a *app) awaitRelease(ctx context.Context, h *home, leases record.Leases, f
 	end := bootTime() + 10*time.Second
 	for {
 		err := h.releaseStopped(ctx, a, lease)
-		if err != nil && !errors.Is(err, sqlite.ErrBusy) {
+		if err != nil && !errors.Is(err, errBusy) {
 			if dead {
 				a.say("the ledger of %s is not to be had (%v): its keys pause until nothing that it may have signed can conflict", from, err)
 				return nil

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stakeseal/stakeseal/eth"
-	"github.com/stakeseal/stakeseal/internal/sqlite"
 	"github.com/stakeseal/stakeseal/record"
 	"github.com/stakeseal/stakeseal/signer"
 	"github.com/stakeseal/stakeseal/slashing"
@@ -95,16 +94,17 @@ func (a *app) signerServe(ctx context.Context, name string, f serveFlags) error 
 		return err
 	}
 	log := a.signerLog(f.debug)
-	ledger, err := sqlite.OpenLedger(h.signerPath(name, ".db"))
+	store := h.signers()
+	ledger, err := store.open(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = ledger.Close() }() // its writes are durable already
-	leases, err := sqlite.OpenLeases(h.leasesPath())
+	leases, done, err := store.leases()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = leases.Close() }() // its writes are durable already
+	defer done()
 	network := h.generator.Network
 	if network.HasGenesisValidatorsRoot && network.GenesisValidatorsRoot != ledger.Info().Root || ledger.Info().Signer != name {
 		return fmt.Errorf("%w: it is of signer %q and another network", signer.ErrLedger, ledger.Info().Signer)
@@ -133,12 +133,12 @@ func (a *app) signerServe(ctx context.Context, name string, f serveFlags) error 
 	if err := ledger.Hold(ctx, epoch); err != nil {
 		return err
 	}
-	if !f.whole {
+	if !f.whole && !h.remote() {
 		if err := h.afterAbsence(ctx, a, ledger, lease.Former, epoch, log); err != nil {
 			return err
 		}
 	}
-	s, err := signer.New(signer.Config{Network: network, Ledger: ledger, Fence: lease.Epoch, Policy: signer.Policy{FeeRecipients: settings.fees}, Log: log, Now: a.now})
+	s, err := signer.New(signer.Config{Name: name, Network: network, Ledger: ledger, Fence: lease.Epoch, Policy: signer.Policy{FeeRecipients: settings.fees}, Log: log, Now: a.now})
 	if err != nil {
 		return err
 	}
@@ -155,8 +155,10 @@ func (a *app) signerServe(ctx context.Context, name string, f serveFlags) error 
 // afterAbsence raises floors after a signer was not running for longer than two
 // epochs. A home that was restored from a backup or a snapshot, with ledger,
 // lease and store as of then, looks the same as one that was only stopped; the
-// floors cost a stop of that length little, and the other its stake.
-func (h *home) afterAbsence(ctx context.Context, a *app, ledger *sqlite.Ledger, former record.Lease, held uint64, log *slog.Logger) error {
+// floors cost a stop of that length little, and the other its stake. Where marks
+// and leases are on AWS nothing of them is in a home, so that a restored one
+// goes on from what was signed last.
+func (h *home) afterAbsence(ctx context.Context, a *app, ledger signerLedger, former record.Lease, held uint64, log *slog.Logger) error {
 	n := h.generator.Network
 	epoch, known := signer.EpochAt(n, a.now().Unix())
 	if former.Watermark == 0 || !known {
@@ -243,7 +245,9 @@ func (a *app) signerRun(ctx context.Context, l *loader, lease *signer.Lease, ser
 }
 
 // Times of looking for changed assignments: the store's files are looked at
-// often, which is cheap, and the assignments when those changed.
+// often, which is cheap, and the assignments when those changed. Tables have no
+// such files and each look costs (docs/signer.md), so there it is the time
+// alone, or POST /reload.
 const (
 	lookEvery = 200 * time.Millisecond
 	readEvery = 30 * time.Second
@@ -262,7 +266,8 @@ func (l *loader) follow(ctx context.Context, stamp string) {
 		case <-tick.C:
 		}
 		now, waited := l.home.stamp(), bootTime()-read
-		if now == stamp && waited < readEvery && (waited < signer.RenewEvery || !l.waits()) {
+		soon := failing || l.waits()
+		if now == stamp && waited < readEvery && (waited < signer.RenewEvery || !soon) {
 			continue
 		}
 		read = bootTime()

@@ -5,94 +5,170 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
-	"github.com/stakeseal/stakeseal/eth"
-	"github.com/stakeseal/stakeseal/internal/sqlite"
 	"github.com/stakeseal/stakeseal/record"
-	"github.com/stakeseal/stakeseal/signer"
 	"github.com/stakeseal/stakeseal/slashing"
 )
 
 func (a *app) signerStatusVerb() *cobra.Command {
-	return &cobra.Command{
+	var live, watch bool
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the signers of a home: their leases and keys",
 		Long: `Show the signers of a home: whether somebody holds their lease, how far their
-slashing ledger has come, and how many keys are assigned to them.`,
+slashing ledger has come, and how many keys are assigned to them.
+
+With --live it also asks those that run, on the addresses that signers/NAME.yaml in
+this home names: how many keys they serve, what they signed and refused since they
+started, how long their ledger takes (half and 99 of 100 of its writes), and whether
+duties would be signed. --watch does that every two seconds until it is interrupted.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.signerStatus(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.signerStatus(cmd.Context(), live, watch) },
 	}
+	cmd.Flags().BoolVar(&live, "live", false, "also ask the signers that run")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "ask them again and again, on a terminal or with --json")
+	return cmd
 }
 
 // signerState is a row of the status.
 type signerState struct {
-	Schema    string     `json:"schema"`
-	Signer    string     `json:"signer"`
-	State     string     `json:"state"` // held, released, not initialised
-	Assigned  int        `json:"assigned"`
-	Epoch     uint64     `json:"lease_epoch,omitempty"`
-	Watermark uint64     `json:"watermark,omitempty"`
-	Ledger    string     `json:"ledger,omitempty"`
-	Where     string     `json:"where,omitempty"`
-	Renewed   *time.Time `json:"renewed,omitempty"`
+	Schema    string      `json:"schema"`
+	Signer    string      `json:"signer"`
+	State     string      `json:"state"` // held, released, not initialised
+	Assigned  int         `json:"assigned"`
+	Epoch     uint64      `json:"lease_epoch,omitempty"`
+	Watermark uint64      `json:"watermark,omitempty"`
+	Ledger    string      `json:"ledger,omitempty"`
+	Where     string      `json:"where,omitempty"`
+	Renewed   *time.Time  `json:"renewed,omitempty"`
+	Live      *signerLive `json:"live,omitempty"`
 }
 
-func (a *app) signerStatus(ctx context.Context) error {
+func (a *app) signerStatus(ctx context.Context, live, watch bool) error {
+	if file, ok := a.out.(*os.File); watch && !a.json && (!ok || !term.IsTerminal(int(file.Fd()))) {
+		return usage("run it in a terminal, or add --json for a line for each signer and look", "--watch draws on a terminal, and the output is none")
+	}
 	h, err := a.signerHome(ctx, "")
 	if err != nil {
 		return err
 	}
 	defer h.close()
-	leases, err := sqlite.OpenLeases(h.leasesPath())
-	if err == nil {
-		defer func() { _ = leases.Close() }() // its writes are durable already
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if watch {
+		return signerFailure("", a.watchSigners(ctx, h))
+	}
+	counts, err := h.countAssigned(ctx)
+	if err != nil {
 		return err
 	}
+	list, err := h.signerStates(ctx, counts, live)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printStates(list)
+	}
+	return drawStates(a.out, list, live)
+}
+
+// countAssigned is how many keys each signer has.
+func (h *home) countAssigned(ctx context.Context) (map[string]int, error) {
 	counts := map[string]int{}
 	for assigned, err := range h.records.Assigned(ctx, "") {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		counts[assigned.Signer]++
 	}
-	t := newTable(a.out, "SIGNER", "STATE", "KEYS", "LEASE", "WATERMARK", "RENEWED", "WHERE")
-	for _, name := range h.operator.Signers {
-		s := signerState{Schema: "stakeseal/signer-status/v1", Signer: name, State: "not initialised", Assigned: counts[name]}
-		renewed := ""
-		if leases != nil {
-			lease, err := leases.Lease(ctx, name)
-			if err != nil && !errors.Is(err, record.ErrNotFound) {
-				return err
-			}
-			if err == nil {
-				s.Epoch, s.Watermark, s.Ledger, s.Where, s.Renewed = lease.Epoch, lease.Watermark, lease.Ledger, lease.Where, &lease.Time
-				s.State = "released"
-				if lease.Holder != "" {
-					s.State = "held"
-				}
-				renewed = lease.Time.Format(time.RFC3339)
-			}
-		}
-		if a.json {
-			if err := a.object(s); err != nil {
-				return err
-			}
+	return counts, nil
+}
+
+// signerStates is a row for each signer of the home. live: as asked, all at
+// once.
+func (h *home) signerStates(ctx context.Context, counts map[string]int, live bool) ([]signerState, error) {
+	leases, done, err := h.signers().leases()
+	if err == nil {
+		defer done()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	list := make([]signerState, len(h.operator.Signers))
+	var asked sync.WaitGroup
+	defer asked.Wait()
+	for i, name := range h.operator.Signers {
+		s := &list[i]
+		*s = signerState{Schema: "stakeseal/signer-status/v1", Signer: name, State: "not initialised", Assigned: counts[name]}
+		if leases == nil {
 			continue
 		}
+		lease, err := leases.Lease(ctx, name)
+		if errors.Is(err, record.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.Epoch, s.Watermark, s.Ledger, s.Where, s.Renewed = lease.Epoch, lease.Watermark, lease.Ledger, lease.Where, &lease.Time
+		s.State = "released"
+		if lease.Holder == "" {
+			continue
+		}
+		s.State = "held"
+		if live {
+			asked.Go(func() { s.Live = h.ask(ctx, name) })
+		}
+	}
+	return list, nil
+}
+
+func (a *app) printStates(list []signerState) error {
+	for _, s := range list {
+		if err := a.object(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func drawStates(to io.Writer, list []signerState, live bool) error {
+	head := []string{"SIGNER", "STATE", "KEYS", "LEASE", "WATERMARK", "RENEWED"}
+	if live {
+		head = append(head, "SERVED", "SIGNED", "REFUSED", "FAILED", "LEDGER P50 / P99", "HEALTH")
+	}
+	t := newTable(to, append(head, "WHERE")...)
+	var troubles []string
+	for _, s := range list {
+		renewed := ""
+		if s.Renewed != nil {
+			renewed = s.Renewed.Format(time.RFC3339)
+		}
+		cells := []string{s.Signer, s.State, fmt.Sprint(s.Assigned), fmt.Sprint(s.Epoch), fmt.Sprint(s.Watermark), renewed}
+		if live {
+			cells = append(cells, drawLive(s)...)
+			if s.Live != nil && s.Live.Trouble != "" {
+				troubles = append(troubles, s.Signer+": "+s.Live.Trouble)
+			}
+		}
 		place, _, _ := strings.Cut(s.Where, "#")
-		t.row(name, s.State, fmt.Sprint(s.Assigned), fmt.Sprint(s.Epoch), fmt.Sprint(s.Watermark), renewed, place)
+		t.row(append(cells, place)...)
 	}
-	if a.json {
-		return nil
+	if err := t.flush(); err != nil {
+		return err
 	}
-	return t.flush()
+	for _, text := range troubles {
+		if _, err := fmt.Fprintln(to, text); err != nil {
+			return unprinted(err)
+		}
+	}
+	return nil
 }
 
 func (a *app) signerExportVerb() *cobra.Command {
@@ -107,53 +183,6 @@ func (a *app) signerExportVerb() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "the `FILE` to write; it must not exist")
 	return cmd
-}
-
-// stoppedLedger opens the ledger of a signer that does not run, if it is the
-// one that was signed by last.
-func (h *home) stoppedLedger(ctx context.Context, name string) (*sqlite.Ledger, error) {
-	ledger, err := sqlite.OpenLedger(h.signerPath(name, ".db"))
-	if err != nil {
-		return nil, err
-	}
-	leases, err := sqlite.OpenLeases(h.leasesPath())
-	if err != nil {
-		return nil, errors.Join(err, ledger.Close())
-	}
-	defer func() { _ = leases.Close() }() // its writes are durable already
-	lease, err := leases.Lease(ctx, name)
-	mark, markErr := ledger.Watermark(ctx)
-	if err := errors.Join(err, markErr); err != nil {
-		return nil, errors.Join(err, ledger.Close())
-	}
-	if lease.Ledger != ledger.Info().ID || mark < lease.Watermark {
-		return nil, errors.Join(fmt.Errorf("%w: the lease names %s at watermark %d, this one is %s at %d", signer.ErrLedger, lease.Ledger, lease.Watermark, ledger.Info().ID, mark), ledger.Close())
-	}
-	return ledger, nil
-}
-
-// signedBy is what the signer of a home has signed for its keys, by its
-// ledger, which is held until done is called: nobody signs by it meanwhile.
-// Nothing where it was never a signer of this machine. A signer that runs, or
-// whose ledger is not to be had, is an error: then nobody can tell.
-func (h *home) signedBy(ctx context.Context, name string) (marks map[eth.Pubkey]slashing.Mark, done func(), err error) {
-	done = func() {}
-	known, err := h.everInitialised(ctx, name)
-	if err != nil || !known {
-		return nil, done, err
-	}
-	ledger, err := h.stoppedLedger(ctx, name)
-	if err != nil {
-		return nil, done, signerFailure(name, err)
-	}
-	marks = map[eth.Pubkey]slashing.Mark{}
-	for m, err := range ledger.Marks(ctx) {
-		if err != nil {
-			return nil, done, errors.Join(err, ledger.Close())
-		}
-		marks[m.Pubkey] = m
-	}
-	return marks, func() { _ = ledger.Close() }, nil
 }
 
 func (a *app) signerExport(ctx context.Context, name, out string) error {

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/internal/aws/dynamodb"
+	"github.com/stakeseal/stakeseal/record"
+	"github.com/stakeseal/stakeseal/signer"
+	"github.com/stakeseal/stakeseal/slashing"
+)
+
+// tableSigners keeps marks and leases in the tables beside the records. There
+// is one mark of a key for all signers, and every signature swaps it, so two
+// processes never sign two conflicting messages, whatever each believes about
+// its lease. In the home stands a file for each signer that is only locked:
+// it tells a signer that its former process on this machine is dead.
+type tableSigners struct{ h *home }
+
+var _ signerStore = (*tableSigners)(nil)
+
+const toSign = "use the slashing ledger"
+
+// signersOnly are the roles that may.
+var signersOnly = []string{"signer"}
+
+// store is the tables; a home that is not on AWS has none.
+func (t *tableSigners) store() (*dynamodb.Store, *rights, error) {
+	g, ok := t.h.records.(*guardedRecords)
+	if !ok {
+		return nil, nil, errors.New("the home's store is not in tables")
+	}
+	return g.Store, g.rights, nil
+}
+
+func (t *tableSigners) lockPath(name string) string { return t.h.signerPath(name, ".lock") }
+
+func (t *tableSigners) place(name string) string {
+	return t.h.rights.installation + "-ledger, " + name
+}
+
+// where has the caller's session too, which on a machine of EC2 is named for
+// that machine: disks that were copied have the same files and host names.
+func (t *tableSigners) where(name string) string {
+	sum := sha256.Sum256([]byte(t.h.who()))
+	return fmt.Sprintf("%s:%x", t.h.whereIs(t.lockPath(name)), sum[:6])
+}
+
+func (t *tableSigners) prepare() error { return t.h.signersDir() }
+
+func (t *tableSigners) leases() (record.Leases, func(), error) {
+	store, rights, err := t.store()
+	if err != nil {
+		return nil, nil, err
+	}
+	return &guardedLeases{store, rights}, func() {}, nil
+}
+
+func (t *tableSigners) create(ctx context.Context, name string, root eth.Root) (slashing.Info, error) {
+	store, rights, err := t.store()
+	if err != nil {
+		return slashing.Info{}, err
+	}
+	info, err := store.CreateLedger(ctx, name, root)
+	return info, rights.explain(err, toSign, signersOnly)
+}
+
+// look opens a ledger to read of it.
+func (t *tableSigners) look(ctx context.Context, name string) (*dynamodb.Ledger, error) {
+	store, rights, err := t.store()
+	if err != nil {
+		return nil, err
+	}
+	ledger, err := store.OpenLedger(ctx, name)
+	return ledger, rights.explain(err, toSign, signersOnly)
+}
+
+func (t *tableSigners) open(ctx context.Context, name string) (signerLedger, error) {
+	if err := t.h.signersDir(); err != nil { // init may have run on another machine
+		return nil, err
+	}
+	lock, err := lockFile(t.lockPath(name))
+	if err != nil {
+		return nil, fmt.Errorf("couldn't open the ledger of %s: %w", name, err)
+	}
+	ledger, err := t.look(ctx, name)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &lockedLedger{ledger, lock}, nil
+}
+
+func (t *tableSigners) replace(ctx context.Context, name string, root eth.Root, _ string) (slashing.Info, error) {
+	store, rights, err := t.store()
+	if err != nil {
+		return slashing.Info{}, err
+	}
+	var info slashing.Info
+	ledger, err := store.OpenLedger(ctx, name)
+	switch {
+	case err == nil:
+		info, err = store.ReplaceLedger(ctx, ledger.Info(), root)
+		err = errors.Join(err, ledger.Close())
+	case errors.Is(err, record.ErrNotFound):
+		info, err = store.CreateLedger(ctx, name, root)
+	}
+	return info, rights.explain(err, toSign, signersOnly)
+}
+
+// whole says whether the table is the one that was signed by last: of no
+// signer has the lease, which is in a table of its own, seen more than the
+// table holds now. A table that was restored to an earlier time would let what
+// was signed since be signed again, by whoever takes a key over. The lease is
+// read first: while a signer runs, its head is always ahead.
+func (t *tableSigners) whole(ctx context.Context) error {
+	leases, done, err := t.leases()
+	if err != nil {
+		return err
+	}
+	defer done()
+	for lease, err := range leases.Leases(ctx) {
+		if err != nil {
+			return err
+		}
+		if err := t.wholeFor(ctx, lease); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tableSigners) wholeFor(ctx context.Context, lease record.Lease) error {
+	ledger, err := t.look(ctx, lease.Name)
+	if errors.Is(err, record.ErrNotFound) {
+		return fmt.Errorf("%w: there is none of %s", signer.ErrLedger, lease.Name)
+	}
+	if err != nil {
+		return err
+	}
+	mark, err := ledger.Watermark(ctx)
+	switch {
+	case err != nil:
+		return err
+	case ledger.Info().ID != lease.Ledger:
+		return fmt.Errorf("%w: the lease of %s names %s, the table has %s", signer.ErrLedger, lease.Name, lease.Ledger, ledger.Info().ID)
+	case mark < lease.Watermark:
+		return fmt.Errorf("%w: the lease of %s saw watermark %d, the table has %d", signer.ErrLedger, lease.Name, lease.Watermark, mark)
+	}
+	return nil
+}
+
+// fence takes keys away from all signers of a home on AWS, for other software
+// (external:NAME), under the assignments that it has of them by now, and
+// returns all that was signed for them here. From its return on no process of
+// ours signs for them, also one that runs and knows of nothing: their marks
+// are another's, and every signature swaps the mark. Called again it does the
+// same again. One that was assigned on meanwhile is slashing.ErrHolder.
+func (h *home) fence(ctx context.Context, to string, root eth.Root, assignments map[eth.Pubkey]uint64) (map[eth.Pubkey]slashing.Mark, error) {
+	if !strings.HasPrefix(to, external) {
+		return nil, fmt.Errorf("couldn't take the keys away: %q is not other software", to)
+	}
+	t := &tableSigners{h}
+	_, err := t.create(ctx, to, root)
+	if err != nil && !errors.Is(err, record.ErrExists) {
+		return nil, err
+	}
+	ledger, err := t.look(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	epoch, err := ledger.Epoch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []slashing.Admission
+	for pubkey, assignment := range assignments {
+		list = append(list, slashing.Admission{Mark: slashing.Mark{Pubkey: pubkey}, Assignment: assignment})
+	}
+	if err := ledger.Admit(ctx, epoch, list); err != nil {
+		return nil, fmt.Errorf("couldn't take the keys away from our signers: %w", h.rights.explain(err, toSign, signersOnly))
+	}
+	marks := map[eth.Pubkey]slashing.Mark{}
+	for m, err := range ledger.Marks(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := assignments[m.Pubkey]; ok {
+			marks[m.Pubkey] = m
+		}
+	}
+	if len(marks) != len(assignments) {
+		return nil, fmt.Errorf("%w: the ledger has %d marks of %d keys that were taken away", record.ErrCorrupt, len(marks), len(assignments))
+	}
+	return marks, nil
+}
+
+// lockedLedger is a ledger whose name this process has on this machine.
+type lockedLedger struct {
+	*dynamodb.Ledger
+	lock *os.File
+}
+
+// Close lets go of the name.
+func (l *lockedLedger) Close() error { return errors.Join(l.Ledger.Close(), l.lock.Close()) }
+
+// lockFile locks a file, which is made if it is not there, until it is closed
+// or the process ends, however that happens.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fmt.Errorf("%s: %w", path, errBusy)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// guardedLeases are the leases with denials explained.
+type guardedLeases struct {
+	*dynamodb.Store
+	rights *rights
+}
+
+var _ record.Leases = (*guardedLeases)(nil)
+
+// Lease implements record.Leases.
+func (g *guardedLeases) Lease(ctx context.Context, name string) (record.Lease, error) {
+	lease, err := g.Store.Lease(ctx, name)
+	return lease, g.rights.explain(err, toSign, signersOnly)
+}
+
+// Take implements record.Leases.
+func (g *guardedLeases) Take(ctx context.Context, l record.Lease) error {
+	return g.rights.explain(g.Store.Take(ctx, l), toSign, signersOnly)
+}
+
+// histories is what tells of each key all that was signed for it before its
+// assignment, as far as it must be known.
+func (l *loader) histories(ctx context.Context, fresh []record.Assignment) (func(context.Context, record.Assignment) (slashing.Mark, error), error) {
+	tables, ok := l.home.signers().(*tableSigners)
+	if !ok {
+		return l.history, nil
+	}
+	pubkeys := make([]eth.Pubkey, len(fresh))
+	for i, a := range fresh {
+		pubkeys[i] = a.Pubkey
+	}
+	complete, err := l.ledger.Complete(ctx, pubkeys)
+	if err != nil {
+		return nil, err
+	}
+	broken := tables.whole(ctx)
+	if broken != nil && !errors.Is(broken, signer.ErrLedger) {
+		return nil, broken
+	}
+	return func(ctx context.Context, a record.Assignment) (slashing.Mark, error) {
+		return l.carriedOver(ctx, a, complete[a.Pubkey], broken)
+	}, nil
+}
+
+// carriedOver is history where all our signers share one table of marks: what
+// the table says of the assignment before is all that was signed under it, and
+// is there already. Notes of former signers are not believed: more roles may
+// write events than may sign.
+func (l *loader) carriedOver(ctx context.Context, a record.Assignment, complete uint64, broken error) (slashing.Mark, error) {
+	if complete > 0 && complete == a.Epoch-1 {
+		if broken != nil {
+			return l.floor(ctx, a, "the ledger's table is older than what was signed by it: "+broken.Error())
+		}
+		return slashing.Mark{Pubkey: a.Pubkey}, nil
+	}
+	order, born := record.ImportedOrder, time.Time{}
+	if b, err := l.home.records.Birth(ctx, a.Pubkey); err == nil {
+		order, born = b.Order, b.Created
+	} else if !errors.Is(err, record.ErrNotFound) {
+		return slashing.Mark{}, err
+	}
+	unknown, err := l.unknown(ctx, order)
+	switch {
+	case err != nil:
+		return slashing.Mark{}, err
+	case unknown != "":
+		return l.floor(ctx, a, "what it signed before is not known here: "+unknown)
+	case a.Epoch == 1 && l.newborn(born):
+		return slashing.Mark{Pubkey: a.Pubkey}, nil
+	case a.Epoch == 1:
+		return l.floor(ctx, a, "it was born a while ago, and nothing here tells what was signed since")
+	}
+	return l.floor(ctx, a, "who signed for it before is not known here")
+}
