@@ -115,6 +115,7 @@ func all(list ...func(*prover) []string) func(*prover) []string {
 const (
 	signingKey, recoveryKey, certifyingKey = "SigningKeyArn", "RecoveryKeyArn", "CertifyingKeyArn"
 	records, assignments, events           = "RecordsTableArn", "AssignmentsTableArn", "EventsTableArn"
+	ledger, leases                         = "LedgerTableArn", "LeasesTableArn"
 	archived, importedObject               = "ArchiveBucketArn|/order-1/receipt", "ArchiveBucketArn|/_imports/m.json"
 	submitted, signed, statement           = "PackageBucketArn|/submitted/p.zip", "PackageBucketArn|/signed/p.zip", "PackageBucketArn|/statements/p.json"
 	live, latest, version, bare            = "FunctionAliasArn", "FunctionArn|:$LATEST", "FunctionArn|:1", "FunctionArn"
@@ -282,12 +283,31 @@ var claims = []claim{
 		}
 		return out
 	}},
+	{"ledger", "signers alone write the slashing ledger and the leases, and no other role, break-glass included; whoever reads records may read them", func(p *prover) []string {
+		var out []string
+		for _, role := range p.in.Roles() {
+			for _, g := range p.can(role, "dynamodb:PutItem") {
+				if (strings.Contains(g.target, "-ledger") || strings.Contains(g.target, "-leases")) && role != "signer" {
+					out = append(out, role+" may write "+short(g.target))
+				}
+			}
+		}
+		for _, table := range []string{ledger, leases} {
+			out = append(out, yes(call{"signer", "dynamodb:PutItem", table, nothing}, call{"signer", "dynamodb:GetItem", table, nothing}, call{"signer", "dynamodb:Query", table, nothing},
+				call{"auditor", "dynamodb:Query", table, nothing}, call{"administrator", "dynamodb:GetItem", table, nothing}, call{"administrator", "dynamodb:CreateBackup", table, nothing})(p)...)
+			out = append(out, no(call{"generator", "dynamodb:PutItem", table, inFunction.and(underPubkey)}, call{"generator", "dynamodb:GetItem", table, inFunction}, call{"requester", "dynamodb:PutItem", table, nothing},
+				call{"depositor", "dynamodb:PutItem", table, nothing}, call{"administrator", "dynamodb:PutItem", table, nothing}, call{"break-glass", "dynamodb:PutItem", table, nothing},
+				call{"signer", "dynamodb:UpdateItem", table, nothing}, call{"signer", "dynamodb:DeleteItem", table, nothing}, call{"signer", "dynamodb:BatchWriteItem", table, nothing}, call{"signer", "dynamodb:Scan", table, nothing})(p)...)
+		}
+		return out
+	}},
 	{"importer", "an importer seals and stores imports, writes no birth, opens nothing of ours and certifies nothing; the generator writes no import", all(
 		yes(call{"importer", "kms:Encrypt", signingKey, ofImport}, call{"importer", "kms:Encrypt", recoveryKey, ofImportedMnemonic}, call{"importer", "s3:PutObject", importedObject, ifAbsent},
 			call{"importer", "dynamodb:PutItem", records, underImport}, call{"importer", "dynamodb:PutItem", records, underPubkey}, call{"importer", "dynamodb:PutItem", events, nothing}),
 		no(call{"importer", "kms:Decrypt", signingKey, ofImport}, call{"importer", "kms:Sign", certifyingKey, digest}, call{"importer", "lambda:InvokeFunction", live, nothing},
 			call{"importer", "kms:Encrypt", signingKey, ofSigning}, call{"importer", "kms:Encrypt", recoveryKey, ofMnemonic}, call{"importer", "s3:PutObject", archived, ifAbsent},
 			call{"importer", "dynamodb:PutItem", records, underOrder}, call{"importer", "dynamodb:PutItem", records, underOrders}, call{"importer", "dynamodb:PutItem", records, nothing}, call{"importer", "dynamodb:PutItem", assignments, nothing},
+			call{"importer", "dynamodb:PutItem", ledger, underPubkey}, call{"importer", "dynamodb:PutItem", leases, nothing},
 			call{"generator", "kms:Encrypt", signingKey, inFunction.and(ofImport)}, call{"generator", "kms:Encrypt", recoveryKey, inFunction.and(ofImportedMnemonic)},
 			call{"generator", "dynamodb:PutItem", records, inFunction.and(underImport)}, call{"generator", "dynamodb:PutItem", records, inFunction},
 			call{"generator", "s3:PutObject", importedObject, inFunction.and(ifAbsent)}))},

@@ -175,10 +175,12 @@ func TestTables(t *testing.T) {
 	in := deploy(t, basic())
 	out := in.Outputs["foundation"]
 	beside, err := dynamodb.Beside(out["RecordsTableArn"])
-	if err != nil || beside.Assignments != out["AssignmentsTableArn"] || beside.Events != out["EventsTableArn"] {
+	if err != nil || beside.Assignments != out["AssignmentsTableArn"] || beside.Events != out["EventsTableArn"] ||
+		beside.Ledger != out["LedgerTableArn"] || beside.Leases != out["LeasesTableArn"] {
 		t.Fatalf("%+v, %v", beside, err)
 	}
-	for id, want := range map[string]*sdk.CreateTableInput{"RecordsTable": tables.Records("x"), "AssignmentsTable": tables.Assignments("x"), "EventsTable": tables.Events("x")} {
+	for id, want := range map[string]*sdk.CreateTableInput{"RecordsTable": tables.Records("x"), "AssignmentsTable": tables.Assignments("x"), "EventsTable": tables.Events("x"),
+		"LedgerTable": tables.Ledger("x"), "LeasesTable": tables.Leases("x")} {
 		r, _ := in.Resource("foundation", id)
 		var got struct {
 			BillingMode           string

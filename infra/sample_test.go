@@ -33,7 +33,7 @@ func TestSampleWeaknesses(t *testing.T) {
 	}
 	for weakness, check := range map[string]func(*testing.T){
 		"key and table go with the stack": func(t *testing.T) {
-			for _, id := range []string{"SigningKey", "RecoveryKey", "CertifyingKey", "RecordsTable", "AssignmentsTable", "EventsTable", "ArchiveBucket"} {
+			for _, id := range []string{"SigningKey", "RecoveryKey", "CertifyingKey", "RecordsTable", "AssignmentsTable", "EventsTable", "LedgerTable", "LeasesTable", "ArchiveBucket"} {
 				if r, ok := in.Resource("foundation", id); !ok || !r.Retain {
 					t.Errorf("%s: retained %v", id, r.Retain)
 				}

@@ -101,7 +101,7 @@ with mock_aws():
     for key in ("Signing", "Recovery", "Certifying"):
         arn = exports[f"{name}-{key}KeyArn"]
         want(f"{key} key", arn in listed and aliases.get(f"alias/{name}-{key.lower()}") == arn.split("/")[1])
-    for table in ("records", "assignments", "events"):
+    for table in ("records", "assignments", "events", "ledger", "leases"):
         t = dynamodb.describe_table(TableName=f"{name}-{table}")["Table"]
         want(f"table {table}", t["TableArn"] == exports[f"{name}-{table.capitalize()}TableArn"] and t["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST" and t["DeletionProtectionEnabled"])
         want(f"index of {table}", [i["IndexName"] for i in t.get("LocalSecondaryIndexes", [])] == (["by-time"] if table == "events" else []))

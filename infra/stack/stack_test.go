@@ -26,6 +26,8 @@ func TestNames(t *testing.T) {
 			"RecordsTableArn":     "arn:aws:dynamodb:us-east-1:" + account + ":table/" + name + "-records",
 			"AssignmentsTableArn": "arn:aws:dynamodb:us-east-1:" + account + ":table/" + name + "-assignments",
 			"EventsTableArn":      "arn:aws:dynamodb:us-east-1:" + account + ":table/" + name + "-events",
+			"LedgerTableArn":      "arn:aws:dynamodb:us-east-1:" + account + ":table/" + name + "-ledger",
+			"LeasesTableArn":      "arn:aws:dynamodb:us-east-1:" + account + ":table/" + name + "-leases",
 			"ArchiveBucketArn":    "arn:aws:s3:::" + name + "-archive-" + account,
 			"PackageBucketArn":    "arn:aws:s3:::" + name + "-packages-" + account,
 		},

@@ -215,6 +215,9 @@ func (e *examination) powers() []power {
 		secret = append(secret, e.Role(name))
 	}
 	stack := e.resource("cloudformation", "stack/"+e.Name+"-foundation/any")
+	marks := []string{e.Tables.Ledger, e.Tables.Leases}
+	changeTable := prefixed("dynamodb:", "UpdateItem", "DeleteItem", "BatchWriteItem", "PartiQLInsert", "PartiQLUpdate", "PartiQLDelete", "DeleteTable", "UpdateTable", "UpdateTimeToLive",
+		"PutResourcePolicy", "UpdateContinuousBackups", "RestoreTableFromBackup", "RestoreTableToPointInTime", "ImportTable", "EnableKinesisStreamingDestination")
 	return []power{
 		{"change the maker", prefixed("lambda:", "UpdateFunctionCode", "UpdateFunctionConfiguration", "PublishVersion", "UpdateAlias", "CreateAlias", "DeleteAlias",
 			"PutFunctionCodeSigningConfig", "DeleteFunctionCodeSigningConfig", "UpdateCodeSigningConfig", "DeleteCodeSigningConfig", "AddPermission", "PutResourcePolicy",
@@ -232,8 +235,9 @@ func (e *examination) powers() []power {
 		{"hand out secret roles", []string{"iam:PassRole"}, secret, nil, "can run code of their own with the role of the generator, the signer or recovery"},
 		{"change stacks", prefixed("cloudformation:", "CreateStack", "UpdateStack", "DeleteStack", "CreateChangeSet", "ExecuteChangeSet", "SetStackPolicy", "CreateStackSet", "UpdateTerminationProtection"), []string{stack}, []string{"administrator"}, "can change every policy that a stack holds, as far as their own or the stack's role reaches"},
 		{"write records", []string{"dynamodb:PutItem"}, []string{table}, []string{"generator", "importer"}, "can replace records: certificates and archive stand against them (list, verify, doctor and drill notice)"},
-		{"change or delete records", prefixed("dynamodb:", "UpdateItem", "DeleteItem", "BatchWriteItem", "PartiQLInsert", "PartiQLUpdate", "PartiQLDelete", "DeleteTable", "UpdateTable", "UpdateTimeToLive",
-			"PutResourcePolicy", "UpdateContinuousBackups", "RestoreTableFromBackup", "RestoreTableToPointInTime", "ImportTable", "EnableKinesisStreamingDestination"), []string{table}, nil, "can replace or lose records: certificates and archive stand against them"},
+		{"change or delete records", changeTable, []string{table}, nil, "can replace or lose records: certificates and archive stand against them"},
+		{"write marks and leases", []string{"dynamodb:PutItem"}, marks, []string{"signer"}, "can lower a mark, so that a key signs against what it has signed, or have a key's signer stop"},
+		{"change or delete marks and leases", changeTable, marks, nil, "can make what was signed forgotten: a validator could be slashed"},
 		{"change the archive", prefixed("s3:", "PutBucketPolicy", "DeleteBucketPolicy", "PutBucketVersioning", "PutBucketObjectLockConfiguration", "PutLifecycleConfiguration", "PutReplicationConfiguration",
 			"DeleteObject", "DeleteObjectVersion", "BypassGovernanceRetention", "PutBucketPublicAccessBlock", "PutBucketOwnershipControls", "DeleteBucket"), []string{archive, archive + "/any"}, nil, "can let the copies be replaced or deleted that a changed record stands against"},
 		{"blind the trail", slices.Concat(prefixed("cloudtrail:", "StopLogging", "DeleteTrail", "UpdateTrail", "PutEventSelectors"), prefixed("s3:", "DeleteObjectVersion", "DeleteObject", "PutBucketPolicy", "PutLifecycleConfiguration"), prefixed("events:", "DisableRule", "DeleteRule", "RemoveTargets", "PutRule")),

@@ -222,7 +222,7 @@ var drifts = []struct {
 		"changed key signing policy: no statement denies kms:ReEncryptFrom to everybody",
 		"changed key signing policy: no statement denies kms:ReEncryptTo to everybody",
 		"changed key signing opens: stakeseal-hoodi-auditor may kms:Decrypt (Hoodi, if ",
-		"warning table records: it has no resource policy", "warning table assignments: it has no resource policy", "warning table events: it has no resource policy",
+		"warning table records: it has no resource policy", "warning table assignments: it has no resource policy", "warning table events: it has no resource policy", "warning table ledger: it has no resource policy", "warning table leases: it has no resource policy",
 		"warning role auditor: not compared", "warning role break-glass: not compared", "warning role generator: not compared",
 		"warning role release-manager: not compared", "warning role requester: not compared", "warning role signer: not compared"}},
 	{"all but", func(f *liveFake, _ *Live) {
@@ -375,7 +375,7 @@ var drifts = []struct {
 	{"a role beside", func(f *liveFake, _ *Live) {
 		f.roles["x"] = &iamtypes.RoleDetail{Arn: aws.String("arn:aws:iam::111122223333:role/OrganizationAccountAccessRole"), RoleName: aws.String("OrganizationAccountAccessRole"), Path: aws.String("/")}
 		setPolicy(f.roles["x"], "admin", m{"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"})
-	}, []string{"changed outsiders: OrganizationAccountAccessRole may change the maker, sign packages, run the generator past its alias, change stacks, write records, change or delete records, change the archive, blind the trail, reach machines"}},
+	}, []string{"changed outsiders: OrganizationAccountAccessRole may change the maker, sign packages, run the generator past its alias, change stacks, write records, change or delete records, write marks and leases, change or delete marks and leases, change the archive, blind the trail, reach machines"}},
 	{"a role that you know", func(f *liveFake, l *Live) {
 		f.roles["x"] = &iamtypes.RoleDetail{Arn: aws.String("arn:aws:iam::111122223333:role/admin"), RoleName: aws.String("admin"), Path: aws.String("/")}
 		setPolicy(f.roles["x"], "admin", m{"Effect": "Allow", "Action": "*", "Resource": "*"})
@@ -413,6 +413,8 @@ var drifts = []struct {
 		"changed may run the generator past its alias: stakeseal-hoodi-auditor may lambda:InvokeFunction",
 		"changed may write records: stakeseal-hoodi-auditor may dynamodb:PutItem",
 		"changed may change or delete records: stakeseal-hoodi-auditor may dynamodb:UpdateItem",
+		"changed may write marks and leases: stakeseal-hoodi-auditor may dynamodb:PutItem",
+		"changed may change or delete marks and leases: stakeseal-hoodi-auditor may dynamodb:UpdateItem",
 		"changed may change the archive: stakeseal-hoodi-auditor may s3:PutBucketPolicy",
 		"changed may blind the trail: stakeseal-hoodi-auditor may s3:PutBucketPolicy, s3:PutLifecycleConfiguration"}},
 	{"no boundary", func(f *liveFake, _ *Live) { f.roles["requester"].PermissionsBoundary = nil }, []string{`changed role requester: its boundary is "", by the template "` + boundaryARN}},
@@ -474,7 +476,7 @@ var unsized = []string{"warning function: version 7 has MemorySize 1024 and Time
 
 // uncompared are the lines of roles where no template can be resolved.
 var uncompared = []string{
-	"warning table records: it has no resource policy", "warning table assignments: it has no resource policy", "warning table events: it has no resource policy",
+	"warning table records: it has no resource policy", "warning table assignments: it has no resource policy", "warning table events: it has no resource policy", "warning table ledger: it has no resource policy", "warning table leases: it has no resource policy",
 	"warning role auditor: not compared", "warning role break-glass: not compared", "warning role generator: not compared",
 	"warning role release-manager: not compared", "warning role requester: not compared", "warning role signer: not compared"}
 

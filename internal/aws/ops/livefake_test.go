@@ -301,7 +301,7 @@ func healthy(t *testing.T) (*liveFake, *Live) {
 		f.policy[arn] = keyPolicy(k[0], k[1])
 		add("foundation", k[0], "AWS::KMS::Key", keyID(arn), m{"KeyPolicy": keyPolicy(k[0], k[1]), "EnableKeyRotation": false})
 	}
-	for _, name := range []string{"records", "assignments", "events"} {
+	for _, name := range []string{"records", "assignments", "events", "ledger", "leases"} {
 		arn := "arn:aws:dynamodb:us-east-1:111122223333:table/stakeseal-hoodi-" + name
 		t := &tabletypes.TableDescription{TableStatus: tabletypes.TableStatusActive, DeletionProtectionEnabled: aws.Bool(true), BillingModeSummary: &tabletypes.BillingModeSummary{BillingMode: tabletypes.BillingModePayPerRequest},
 			KeySchema: []tabletypes.KeySchemaElement{{AttributeName: aws.String("pk")}, {AttributeName: aws.String("sk")}}}

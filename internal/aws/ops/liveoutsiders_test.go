@@ -41,6 +41,7 @@ func TestNarrowRights(t *testing.T) {
 		{"ssm:StartSession", "arn:aws:ec2" + here + "instance/i-0123456789abcdef0"},
 		{"ssm:SendCommand", "arn:aws:ssm:us-east-1::document/AWS-RunShellScript"},
 		{"dynamodb:PutItem", "arn:aws:dynamodb" + here + "table/stakeseal-hoodi-assignments"},
+		{"dynamodb:PutItem", "arn:aws:dynamodb" + here + "table/stakeseal-hoodi-ledger"}, {"dynamodb:DeleteItem", "arn:aws:dynamodb" + here + "table/stakeseal-hoodi-leases"},
 		{"dynamodb:PutResourcePolicy", "arn:aws:dynamodb" + here + "table/stakeseal-hoodi-events"},
 		{"sns:*", "*"}, {"sns:Subscribe", "arn:aws:sns" + here + "stakeseal-hoodi-alarm"},
 		{"sts:AssumeRole", "*"}, {"STS:assumerole", "arn:aws:iam::111122223333:role/stakeseal-hoodi-signer"},

@@ -50,6 +50,8 @@ func (e *examination) lookAtTables(ctx context.Context) {
 		{"records", e.Tables.Records, "can hide or lose orders and births; the archive and certificates have what they were"},
 		{"assignments", e.Tables.Assignments, "can move or forget assignments: a key could sign in two places"},
 		{"events", e.Tables.Events, "can make exports, openings and drills forgotten; the trail has them"},
+		{"ledger", e.Tables.Ledger, "can make what was signed forgotten: a validator could be slashed"},
+		{"leases", e.Tables.Leases, "can hide that the ledger was put back to an earlier time, or stop signers"},
 	} {
 		if t.arn != "" {
 			e.lookAtTable(ctx, t.name, t.arn, t.gains)

@@ -217,7 +217,7 @@ func TestRealTemplates(t *testing.T) {
 	}
 	f, l := standing(t, all)
 	f.tablep = map[string]string{}
-	if got := changedOnes(examine(t, l)); len(got) != 3 || !strings.HasPrefix(got[0], "changed table records: its resource policy, which denies") {
+	if got := changedOnes(examine(t, l)); len(got) != 5 || !strings.HasPrefix(got[0], "changed table records: its resource policy, which denies") {
 		t.Errorf("tables without their policies: %q", got)
 	}
 	documents := 0

@@ -154,6 +154,7 @@ func ReadFoundation(at Place, stack string, outputs map[string]string) (Installa
 	}
 	for _, fixed := range []struct{ key, want string }{
 		{"Name", name}, {"RecordsTableArn", tables.Records}, {"AssignmentsTableArn", tables.Assignments}, {"EventsTableArn", tables.Events},
+		{"LedgerTableArn", tables.Ledger}, {"LeasesTableArn", tables.Leases},
 		{"ArchiveBucketArn", i.Archive}, {"PackageBucketArn", i.Packages},
 	} {
 		got, ok := outputs[fixed.key]

@@ -20,6 +20,8 @@ func foundation() map[string]string {
 		"RecordsTableArn":     "arn:aws:dynamodb:us-east-1:111122223333:table/stakeseal-hoodi-records",
 		"AssignmentsTableArn": "arn:aws:dynamodb:us-east-1:111122223333:table/stakeseal-hoodi-assignments",
 		"EventsTableArn":      "arn:aws:dynamodb:us-east-1:111122223333:table/stakeseal-hoodi-events",
+		"LedgerTableArn":      "arn:aws:dynamodb:us-east-1:111122223333:table/stakeseal-hoodi-ledger",
+		"LeasesTableArn":      "arn:aws:dynamodb:us-east-1:111122223333:table/stakeseal-hoodi-leases",
 		"ArchiveBucketArn":    "arn:aws:s3:::stakeseal-hoodi-archive-111122223333",
 		"PackageBucketArn":    "arn:aws:s3:::stakeseal-hoodi-packages-111122223333",
 		"SigningKeyArn":       key + "1",

@@ -127,11 +127,12 @@ func (s *Store) getItem(r call.Request, c *call.Call) *call.Failure {
 
 func (s *Store) putItem(r call.Request, c *call.Call) *call.Failure {
 	var in struct {
-		TableName                 string
-		Item                      item
-		ConditionExpression       string
-		ExpressionAttributeNames  map[string]string
-		ExpressionAttributeValues map[string]value
+		TableName                           string
+		Item                                item
+		ConditionExpression                 string
+		ReturnValuesOnConditionCheckFailure string
+		ExpressionAttributeNames            map[string]string
+		ExpressionAttributeValues           map[string]value
 	}
 	if err := call.Strict(r.Body, &in); err != nil {
 		return call.Refuse("SerializationException", "%v", err)
@@ -161,6 +162,9 @@ func (s *Store) putItem(r call.Request, c *call.Call) *call.Failure {
 	if in.Item.size() > maxItem {
 		return invalid("Item size has exceeded the maximum allowed size")
 	}
+	if given := in.ReturnValuesOnConditionCheckFailure; given != "" && given != "NONE" && given != "ALL_OLD" {
+		return invalid("returnValuesOnConditionCheckFailure %q", given)
+	}
 	e := expressionsOf(in.ExpressionAttributeNames, in.ExpressionAttributeValues)
 	when, failure := e.condition(in.ConditionExpression)
 	if failure == nil {
@@ -176,8 +180,12 @@ func (s *Store) putItem(r call.Request, c *call.Call) *call.Failure {
 		c.Params["conditionExpression"] = in.ConditionExpression
 	}
 	s.do(c, func() (any, int, *call.Failure) {
-		if !when.holds(t.get(hash, sort)) {
-			return nil, 0, call.Refuse("ConditionalCheckFailedException", "The conditional request failed")
+		if old := t.get(hash, sort); !when.holds(old) {
+			failure := call.Refuse("ConditionalCheckFailedException", "The conditional request failed")
+			if in.ReturnValuesOnConditionCheckFailure == "ALL_OLD" && old != nil {
+				failure.Fields = map[string]any{"Item": old}
+			}
+			return nil, 0, failure
 		}
 		t.put(hash, sort, in.Item)
 		return map[string]any{}, in.Item.size(), nil

@@ -20,11 +20,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/internal/aws/awstest/call"
 	"github.com/stakeseal/stakeseal/internal/aws/dynamodb"
 	create "github.com/stakeseal/stakeseal/internal/aws/dynamodb/tables"
 	"github.com/stakeseal/stakeseal/internal/aws/session"
+	"github.com/stakeseal/stakeseal/record"
 	"github.com/stakeseal/stakeseal/record/recordtest"
+	"github.com/stakeseal/stakeseal/slashing/slashingtest"
 )
 
 const account, region = "111122223333", "us-east-1"
@@ -42,13 +45,16 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// served is a store with the three tables of stakeseal, and a client of it.
+// served is a store with the tables of stakeseal, and a client of it.
 func served(t testing.TB) (*Store, *sdk.Client, dynamodb.Tables) {
 	t.Helper()
 	s := New()
-	names := dynamodb.Tables{Records: arnOf("x-records"), Assignments: arnOf("x-assignments"), Events: arnOf("x-events")}
+	names := dynamodb.Tables{Records: arnOf("x-records"), Assignments: arnOf("x-assignments"), Events: arnOf("x-events"),
+		Ledger: arnOf("x-ledger"), Leases: arnOf("x-leases")}
 	must(t, s.Make(Table{ARN: names.Records, Hash: "pk", Range: "sk", DeletionProtection: true, Backups: true}))
-	must(t, s.Make(Table{ARN: names.Assignments, Hash: "pk", Range: "sk"}))
+	for _, arn := range []string{names.Assignments, names.Ledger, names.Leases} {
+		must(t, s.Make(Table{ARN: arn, Hash: "pk", Range: "sk"}))
+	}
 	must(t, s.Make(Table{ARN: names.Events, Hash: "pk", Range: "sk", Indexes: map[string]string{"by-time": "at"}}))
 	server := httptest.NewServer(call.Open{Service: s, Protocol: call.JSON10, Region: region, Account: account})
 	t.Cleanup(server.Close)
@@ -84,6 +90,49 @@ func TestConformance(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSigners runs the suites of what signers ask.
+func TestSigners(t *testing.T) {
+	const want = "*dynamodb.Store on *tables.Store"
+	fresh := func(t testing.TB) (func(testing.TB) *dynamodb.Store, string) {
+		s, client, names := served(t)
+		s.PageOf(17)
+		open := func(t testing.TB) *dynamodb.Store {
+			store, err := dynamodb.New(client, names)
+			must(t, err)
+			return store
+		}
+		return open, fmt.Sprintf("%T on %T", open(t), s)
+	}
+	opened := func(t testing.TB, s *dynamodb.Store, signer string) *dynamodb.Ledger {
+		if _, err := s.CreateLedger(ctx, signer, eth.Root{1}); err != nil && !errors.Is(err, record.ErrExists) {
+			t.Fatal(err)
+		}
+		l, err := s.OpenLedger(ctx, signer)
+		must(t, err)
+		return l
+	}
+	t.Run("Leases", func(t *testing.T) {
+		recordtest.Leases(t, want, func(t testing.TB) recordtest.OpenedLeases {
+			open, name := fresh(t)
+			return recordtest.OpenedLeases{Store: open(t), Name: name, Again: func(t testing.TB) record.Leases { return open(t) }}
+		})
+	})
+	t.Run("Ledger", func(t *testing.T) {
+		slashingtest.Ledger(t, want, func(t testing.TB) slashingtest.Opened {
+			open, name := fresh(t)
+			l := opened(t, open(t), "signer-a")
+			must(t, l.Hold(ctx, 1))
+			return slashingtest.Opened{Store: l, Name: name, Again: func(t testing.TB) slashingtest.Store { return opened(t, open(t), "signer-a") }}
+		})
+	})
+	t.Run("Shared", func(t *testing.T) {
+		slashingtest.Shared(t, want, func(t testing.TB) slashingtest.Installation {
+			open, name := fresh(t)
+			return slashingtest.Installation{Name: name, Open: func(t testing.TB, signer string) slashingtest.Store { return opened(t, open(t), signer) }}
+		})
+	})
 }
 
 func code(err error) string {
