@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/internal/aws/dynamodb"
 	"github.com/stakeseal/stakeseal/record"
@@ -31,13 +33,18 @@ const toSign = "use the slashing ledger"
 // signersOnly are the roles that may.
 var signersOnly = []string{"signer"}
 
-// store is the tables; a home that is not on AWS has none.
+// store is the tables, asked as a duty needs it. A home that is not on AWS has
+// none.
 func (t *tableSigners) store() (*dynamodb.Store, *rights, error) {
-	g, ok := t.h.records.(*guardedRecords)
-	if !ok {
+	if t.h.cloud == nil {
 		return nil, nil, errors.New("the home's store is not in tables")
 	}
-	return g.Store, g.rights, nil
+	tables, err := dynamodb.Beside(t.h.generator.Store.Rest)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := dynamodb.New(awsdynamodb.NewFromConfig(t.h.cloud.DutyConfig()), tables)
+	return store, t.h.rights, err
 }
 
 func (t *tableSigners) lockPath(name string) string { return t.h.signerPath(name, ".lock") }

@@ -17,11 +17,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
@@ -153,6 +155,31 @@ func (a *Account) Config(region string) aws.Config { return a.config(configKey{r
 // GlobalConfig is the configuration for services that have one address for a
 // whole partition (IAM).
 func (a *Account) GlobalConfig() aws.Config { return a.config(configKey{global: true}) }
+
+// What a duty waits for is worth nothing after a third of a slot, four seconds:
+// an attempt that hangs is given up in time for another, and one that was
+// refused for coming too fast comes again soon.
+const (
+	dutyAttempt  = 1500 * time.Millisecond
+	dutyAttempts = 6 // the first one included
+	dutyBackoff  = 400 * time.Millisecond
+)
+
+// DutyConfig is Config for calls that a duty of a validator waits for.
+func (a *Account) DutyConfig() aws.Config {
+	cfg := a.config(configKey{attempt: dutyAttempt})
+	cfg.Retryer = func() aws.Retryer {
+		return retry.NewStandard(func(s *retry.StandardOptions) {
+			s.MaxAttempts = dutyAttempts
+			s.MaxBackoff = dutyBackoff
+			s.Backoff = retry.BackoffDelayerFunc(func(n int, _ error) (time.Duration, error) {
+				most := min(dutyBackoff, 25*time.Millisecond<<min(n, 8))
+				return most/2 + rand.N(most/2), nil //nolint:gosec // spreads retries, guards nothing
+			})
+		})
+	}
+	return cfg
+}
 
 func (a *Account) config(k configKey) aws.Config {
 	if k.region == "" {
