@@ -118,8 +118,12 @@ func (a *app) signerInit(ctx context.Context, name, rootText string, lost bool, 
 	if err := h.witness(ctx, a, leases, old, info); err != nil {
 		return err
 	}
-	a.say("signer %s is initialised: its ledger is %s", name, store.place(name))
-	a.say("next: stakeseal assign --to %s --unassigned, then stakeseal signer serve %s --identity FILE", name, name)
+	a.say("signer %s is initialised: its ledger is in %s", name, store.place(name))
+	identity := "FILE"
+	if h.remote() {
+		identity = "awskms:SIGNING_KEY_ARN"
+	}
+	a.say("next: stakeseal assign --to %s --unassigned, then stakeseal signer serve %s --identity %s", name, name, identity)
 	return nil
 }
 
