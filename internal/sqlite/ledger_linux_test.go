@@ -37,11 +37,15 @@ func childLedgerSigns(args []string) error {
 	if err != nil {
 		return err
 	}
+	return signOn(l, from, args[2][0])
+}
+
+func signOn(l *Ledger, from uint64, fill byte) error {
 	done := make(chan error)
 	for key := range 4 {
 		go func() {
 			for target := from; ; target++ {
-				if err := l.Sign(bg, 1, []slashing.Claim{slashingtest.Attestation(key, target-1, target, args[2][0])})[0]; err != nil {
+				if err := l.Sign(bg, 1, []slashing.Claim{slashingtest.Attestation(key, target-1, target, fill)})[0]; err != nil {
 					done <- err
 					return
 				}
