@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -366,80 +364,6 @@ func TestSignerTakeover(t *testing.T) {
 	if !strings.Contains(a.words.String(), "first attestation in epoch") {
 		t.Errorf("it does not say what that costs:\n%s", a.words)
 	}
-}
-
-// TestSignerKilledUnderLoad: kill -9 at random points, restart, conflicting
-// duties again: no two conflicting signatures ever leave.
-func TestSignerKilledUnderLoad(t *testing.T) {
-	s := newSignerTest(t, 2)
-	s.must("signer", "init", "signer-a")
-	type vote struct {
-		key    eth.Pubkey
-		target uint64
-	}
-	var mu sync.Mutex
-	seen := map[vote]byte{}
-	highest := map[eth.Pubkey]uint64{}
-	rounds := 12
-	if testing.Short() {
-		rounds = 3
-	}
-	if more, err := strconv.Atoi(os.Getenv("STAKESEAL_KILL_ROUNDS")); err == nil {
-		rounds = more // the long run before a release
-	}
-	target := uint64(1)
-	for round := range rounds {
-		p := s.serve("signer-a")
-		stop := make(chan struct{})
-		var group sync.WaitGroup
-		for worker := range 4 {
-			group.Go(func() {
-				key := s.keys[worker%2]
-				for n := uint64(0); ; n++ {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					root := byte(worker + 10*(round%10)) // two workers disagree about each key
-					to := target + n
-					code, text := p.attest(key, to-1, to, root)
-					if code != 200 {
-						continue
-					}
-					mu.Lock()
-					if former, ok := seen[vote{key, to}]; ok && former != root {
-						t.Errorf("round %d: two signatures of %v for target %d", round, key, to)
-					}
-					if !verified(t, key, to-1, to, root, text) {
-						t.Errorf("round %d: not a signature: %s", round, text)
-					}
-					seen[vote{key, to}] = root
-					highest[key] = max(highest[key], to)
-					mu.Unlock()
-				}
-			})
-		}
-		for want := len(seen) + 1 + rand.IntN(60); ; time.Sleep(time.Millisecond) {
-			mu.Lock()
-			n := len(seen)
-			mu.Unlock()
-			if n >= want {
-				break
-			}
-		}
-		p.end(syscall.SIGKILL)
-		close(stop)
-		group.Wait()
-		// The next round begins where conflicts are certain.
-		for _, to := range highest {
-			target = max(1, to-2)
-		}
-	}
-	if len(seen) < rounds {
-		t.Fatalf("%d signatures in %d rounds: the test shows nothing", len(seen), rounds)
-	}
-	t.Logf("%d signatures in %d rounds", len(seen), rounds)
 }
 
 // TestSignerSaysNoSecret: no secret in what a signer says or writes.
