@@ -14,7 +14,7 @@ var batchable = []duty.Kind{duty.Attestation, duty.SyncMessage, duty.Aggregation
 // MaxBatch is how many signatures one batch may ask for.
 const MaxBatch = 4096
 
-// batch signs many duties in one request, with one write of the ledger. It is
+// batch signs many duties in one request, with few writes of the ledger. It is
 // ours, not Web3Signer's: docs/signer.md describes it. Each signature has an
 // outcome of its own; the order is that of the request.
 func (a *api) batch(w http.ResponseWriter, r *http.Request, c *Client) {
@@ -22,8 +22,8 @@ func (a *api) batch(w http.ResponseWriter, r *http.Request, c *Client) {
 	if !ok {
 		return
 	}
-	defer done()
 	groups, err := duty.ParseBatch(data, MaxBatch)
+	done()
 	if err != nil {
 		a.Signer.Metrics.malformed.Inc()
 		plainText(w, http.StatusBadRequest, err.Error())

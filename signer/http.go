@@ -1,6 +1,8 @@
 package signer
 
 import (
+	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/stakeseal/stakeseal/docs/openapi"
@@ -21,11 +24,15 @@ import (
 )
 
 // maxBody bounds a request: the largest is an execution payload envelope in
-// hex. Bodies over smallBody take turns, so that many at once hold no memory.
+// hex. Bodies over smallBody take turns, and of small ones so many are read at
+// once, so that many at once hold no memory: over HTTP/2 one connection brings a
+// thousand.
 const (
 	maxBody   = 32 << 20
 	smallBody = 64 << 10
 	largeOnes = 4
+	smallOnes = 2048
+	tinyBody  = 4 << 10 // an attestation has 700 bytes
 )
 
 // Service is what the API serves.
@@ -59,7 +66,7 @@ type Check struct {
 
 // Handler is the API over HTTP.
 func (s *Service) Handler() http.Handler {
-	a := &api{Service: s, large: make(chan struct{}, largeOnes), reloading: make(chan struct{}, 1), managing: make(chan struct{}, 1)}
+	a := &api{Service: s, large: make(chan struct{}, largeOnes), small: make(chan struct{}, smallOnes), reloading: make(chan struct{}, 1), managing: make(chan struct{}, 1)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /upcheck", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "OK") })
 	mux.HandleFunc("GET /healthcheck", a.health)
@@ -88,8 +95,10 @@ func (s *Service) Handler() http.Handler {
 type api struct {
 	*Service
 	large     chan struct{}
+	small     chan struct{}
 	reloading chan struct{}
 	managing  chan struct{} // whoever changes keys: one at a time
+	last      atomic.Pointer[lastRequest]
 }
 
 // guarded looks at what every request must have, and survives a bug in one.
@@ -132,32 +141,52 @@ func plainText(w http.ResponseWriter, status int, text string) {
 	_, _ = io.WriteString(w, text)
 }
 
+// signed answers with a signature. Plain hex unless JSON is asked for by name:
+// Prysm sends no Accept and takes text, Lodestar takes nothing but JSON. It is
+// written out in one piece with its length: of a thousand requests at one
+// moment, what encoding/json and chunks cost is a signature in thirty.
+func signed(w http.ResponseWriter, signature eth.Signature, asJSON bool) {
+	const head, tail = `{"signature":"0x`, "\"}\n"
+	media := "text/plain; charset=utf-8"
+	text := make([]byte, 0, len(head)+2*len(signature)+len(tail))
+	if asJSON {
+		media = "application/json"
+		text = append(hex.AppendEncode(append(text, head...), signature[:]), tail...)
+	} else {
+		text = hex.AppendEncode(append(text, "0x"...), signature[:])
+	}
+	w.Header().Set("Content-Type", media)
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(text) // whoever left is not told
+}
+
 func asJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // whoever left is not told
 }
 
-// body reads a request's body. Of large ones a few are in memory at once: done
-// ends the use of it.
+// body reads a request's body. So many are in memory at once, of large ones a
+// few: done says that it was taken apart.
 func (a *api) body(w http.ResponseWriter, r *http.Request) (data []byte, done func(), ok bool) {
 	done = func() {}
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+	if !isJSON(r.Header.Get("Content-Type")) {
 		plainText(w, http.StatusUnsupportedMediaType, "the body must be application/json")
 		return nil, done, false
 	}
-	limit := int64(smallBody)
+	limit, places := int64(smallBody), a.small
 	if r.ContentLength < 0 || r.ContentLength > smallBody {
-		select {
-		case a.large <- struct{}{}:
-			done = func() { <-a.large }
-		default:
-			refuse(w, ErrBusy)
-			return nil, done, false
-		}
-		limit = maxBody
+		limit, places = maxBody, a.large
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	select {
+	case places <- struct{}{}:
+		done = func() { <-places }
+	default:
+		refuse(w, ErrBusy)
+		return nil, done, false
+	}
+	data, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -170,6 +199,25 @@ func (a *api) body(w http.ResponseWriter, r *http.Request) (data []byte, done fu
 	}
 	done()
 	return nil, func() {}, false
+}
+
+// readAll reads a body to its end, into memory of its length where that was
+// said and is small. Elsewhere memory grows with what has really come.
+func readAll(r io.Reader, length int64) ([]byte, error) {
+	if length < 0 || length > tinyBody {
+		return io.ReadAll(r)
+	}
+	data := make([]byte, length)
+	_, err := io.ReadFull(r, data)
+	return data, err
+}
+
+func isJSON(contentType string) bool {
+	if contentType == "application/json" { // as nearly everybody writes it
+		return true
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	return err == nil && media == "application/json"
 }
 
 // refuse answers that nothing was signed, and why.
@@ -192,8 +240,8 @@ func (a *api) sign(w http.ResponseWriter, r *http.Request, c *Client) {
 	if !ok {
 		return
 	}
-	defer done()
-	request, err := duty.Parse(data)
+	request, err := a.parse(data)
+	done()
 	if err != nil {
 		a.Signer.Metrics.malformed.Inc()
 		plainText(w, http.StatusBadRequest, err.Error())
@@ -204,20 +252,36 @@ func (a *api) sign(w http.ResponseWriter, r *http.Request, c *Client) {
 		refuse(w, err)
 		return
 	}
-	// Plain hex unless JSON is asked for by name: Prysm sends no Accept and
-	// takes text, Lodestar takes nothing but JSON.
-	if wantsJSON(r.Header.Values("Accept")) {
-		asJSON(w, http.StatusOK, struct {
-			Signature eth.Signature `json:"signature"`
-		}{signature})
-		return
+	signed(w, signature, wantsJSON(r.Header.Values("Accept")))
+}
+
+// lastRequest is the body that was read last and what it says.
+type lastRequest struct {
+	body    []byte
+	request *duty.Request
+}
+
+// parse reads a request. Since Electra all validators of a slot attest to the
+// same data, so a client with a thousand keys sends the same bytes a thousand
+// times: the very same bytes say the same, and are read once. A Request is not
+// changed by anybody.
+func (a *api) parse(body []byte) (*duty.Request, error) {
+	if last := a.last.Load(); last != nil && bytes.Equal(last.body, body) {
+		return last.request, nil
 	}
-	plainText(w, http.StatusOK, signature.String())
+	request, err := duty.Parse(body)
+	if err == nil && len(body) <= smallBody {
+		a.last.Store(&lastRequest{body, request})
+	}
+	return request, err
 }
 
 // wantsJSON says whether an Accept header names JSON, or anything.
 func wantsJSON(accept []string) bool {
 	for _, line := range accept {
+		if line == "application/json" {
+			return true
+		}
 		for part := range strings.SplitSeq(line, ",") {
 			media, params, err := mime.ParseMediaType(strings.TrimSpace(part))
 			if err != nil || media != "application/json" && media != "application/*" && media != "*/*" {

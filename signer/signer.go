@@ -26,6 +26,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/stakeseal/stakeseal/eth"
@@ -121,7 +123,7 @@ func (s *Signer) Sign(ctx context.Context, c *Client, o Order) (eth.Signature, e
 
 // SignAll signs orders of a client, each by itself: as many signatures and as
 // many errors, a signature counting where the error is nil. What could be
-// slashed is stored with one write for all of them. It takes as many places in
+// slashed is stored with few writes for all of them. It takes as many places in
 // the queue as there are orders, all or none.
 func (s *Signer) SignAll(ctx context.Context, c *Client, orders []Order) ([]eth.Signature, []error) {
 	signatures, errs := make([]eth.Signature, len(orders)), make([]error, len(orders))
@@ -164,8 +166,6 @@ func (s *Signer) signAll(ctx context.Context, c *Client, orders []Order, signatu
 		}
 	}()
 	roots := make([]eth.Root, len(orders))
-	var claims []slashing.Claim
-	var claimed []int
 	for i, o := range orders {
 		if held[i], errs[i] = s.Keys.hold(o.Pubkey, c); errs[i] != nil {
 			s.Metrics.missing.Inc()
@@ -174,15 +174,15 @@ func (s *Signer) signAll(ctx context.Context, c *Client, orders []Order, signatu
 		if errs[i] = s.allow(c, held[i].Key, o.Request); errs[i] != nil {
 			continue
 		}
-		if roots[i], errs[i] = o.Request.SigningRoot(s.Network); errs[i] != nil {
+		if i > 0 && orders[i-1].Request == o.Request && errs[i-1] == nil {
+			roots[i] = roots[i-1] // a group's message is one
 			continue
 		}
-		if o.Request.Kind.Slashable() {
-			claims, claimed = append(claims, claimOf(o, roots[i])), append(claimed, i)
-		}
+		roots[i], errs[i] = o.Request.SigningRoot(s.Network)
 	}
-	s.store(ctx, epoch, claims, claimed, errs)
-	s.make(ctx, held, roots, signatures, errs)
+	s.make(ctx, held, roots, signatures, errs, func(ready func(i int)) {
+		s.store(ctx, epoch, orders, roots, errs, ready)
+	})
 	// Once more, and last: a lease that was lost meanwhile may be another's by
 	// now, who knows nothing of what was stored here.
 	_, err = s.held(epoch)
@@ -226,37 +226,62 @@ func (s *Signer) enter(n int) (leave func(), err error) {
 	}, nil
 }
 
-// store asks the ledger for everything that could be slashed, in one write.
-func (s *Signer) store(ctx context.Context, epoch uint64, claims []slashing.Claim, claimed []int, errs []error) {
-	if len(claims) == 0 {
-		return
+// storedAtOnce is how many claims one write of the ledger holds at most: while
+// it is written, those of the one before are being signed.
+const storedAtOnce = 128
+
+// store asks the ledger for everything that could be slashed, and calls ready
+// with each order that nothing stands against, once it is stored durably.
+func (s *Signer) store(ctx context.Context, epoch uint64, orders []Order, roots []eth.Root, errs []error, ready func(int)) {
+	var claims []slashing.Claim
+	var claimed []int
+	for i, o := range orders {
+		switch {
+		case errs[i] != nil:
+		case o.Request.Kind.Slashable():
+			claims, claimed = append(claims, claimOf(o, roots[i])), append(claimed, i)
+		default:
+			ready(i)
+		}
 	}
+	for len(claims) > 0 {
+		n := min(len(claims), storedAtOnce)
+		outcomes := s.stored(ctx, epoch, claims[:n])
+		for i, at := range claimed[:n] {
+			if errs[at] = outcomes[i]; outcomes[i] == nil {
+				ready(at)
+			}
+		}
+		claims, claimed = claims[n:], claimed[n:]
+	}
+}
+
+// stored is one write of the ledger: an outcome for each claim.
+func (s *Signer) stored(ctx context.Context, epoch uint64, claims []slashing.Claim) []error {
 	begun := time.Now()
 	outcomes := s.Ledger.Sign(ctx, epoch, claims)
 	s.Metrics.database.Observe(time.Since(begun).Seconds())
+	if len(outcomes) != len(claims) { // a faulty ledger: nothing of it counts
+		outcomes = slices.Repeat([]error{errors.New("the slashing ledger gave no answer")}, len(claims))
+	}
 	for i, err := range outcomes {
-		errs[claimed[i]] = err
 		switch {
 		case err == nil:
 			s.Metrics.permitted.Inc()
 		case errors.Is(err, slashing.ErrSlashable):
 			s.Metrics.prevented.Inc()
 		case errors.Is(err, slashing.ErrHolder):
-			errs[claimed[i]] = fmt.Errorf("%w: %w", ErrStopped, err)
+			outcomes[i] = fmt.Errorf("%w: %w", ErrStopped, err)
 		case ctx.Err() != nil:
-			errs[claimed[i]] = fmt.Errorf("%w: %w", ErrBusy, err)
+			outcomes[i] = fmt.Errorf("%w: %w", ErrBusy, err)
 		}
 	}
-	if len(outcomes) != len(claims) { // a faulty ledger: nothing of it counts
-		for _, i := range claimed {
-			errs[i] = errors.New("the slashing ledger gave no answer")
-		}
-	}
+	return outcomes
 }
 
-// make makes the signatures that nothing stands against, on as many cores as
-// there are.
-func (s *Signer) make(ctx context.Context, held []*heldKey, roots []eth.Root, signatures []eth.Signature, errs []error) {
+// make makes the signatures that store calls ready for, on as many cores as
+// there are, beginning while store goes on.
+func (s *Signer) make(ctx context.Context, held []*heldKey, roots []eth.Root, signatures []eth.Signature, errs []error, store func(ready func(int))) {
 	one := func(i int) {
 		select {
 		case s.workers <- struct{}{}:
@@ -274,31 +299,21 @@ func (s *Signer) make(ctx context.Context, held []*heldKey, roots []eth.Root, si
 		s.Metrics.signing.Observe(time.Since(begun).Seconds())
 	}
 	if len(roots) == 1 {
-		if errs[0] == nil {
-			one(0)
-		}
+		store(one)
 		return
 	}
-	next := make(chan int)
-	done := make(chan struct{})
-	workers := min(s.Workers, len(roots))
-	for range workers {
-		go func() {
-			defer func() { done <- struct{}{} }()
+	next := make(chan int, len(roots)) // store never waits for a signature
+	var group sync.WaitGroup
+	for range min(s.Workers, len(roots)) {
+		group.Go(func() {
 			for i := range next {
 				one(i)
 			}
-		}()
+		})
 	}
-	for i := range roots {
-		if errs[i] == nil {
-			next <- i
-		}
-	}
-	close(next)
-	for range workers {
-		<-done
-	}
+	defer group.Wait() // also where store panics: the keys are held until then
+	defer close(next)
+	store(func(i int) { next <- i })
 }
 
 // account counts and logs an outcome. Nothing of it is secret: a signature is
