@@ -32,6 +32,9 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == kdfArgument {
 		measure = func() error { return kdfMain(os.Args[2:]) }
 	}
+	if len(os.Args) > 1 && os.Args[1] == answerArgument {
+		measure = answerMain
+	}
 	if err := measure(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: error:", err)
 		os.Exit(1)
@@ -50,6 +53,8 @@ var parts = []struct {
 	{"scrypt", "orders with scrypt keystores beside scrypt alone", (*bench).scrypt},
 	{"order", "one order of 10,000 validators", (*bench).order},
 	{"list", "a list of 100,000 records", (*bench).list},
+	{"burst", "1,000 attestations at one moment beside BLS alone", (*bench).burst},
+	{"load", "10,000 keys ready to sign beside opening them alone", (*bench).load},
 }
 
 // bench is one run of the benchmark.

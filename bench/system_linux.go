@@ -99,10 +99,13 @@ func (t *tree) look(pid int) {
 	}
 }
 
-// peakOf reads VmHWM, the resident peak so far; 0 when the process is gone.
-func peakOf(pid int) int64 {
+// peakOf is the resident peak so far; 0 when the process is gone.
+func peakOf(pid int) int64 { return statusOf(pid, "VmHWM") }
+
+// statusOf reads a size from /proc.
+func statusOf(pid int, name string) int64 {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	_, rest, ok := bytes.Cut(status, []byte("\nVmHWM:"))
+	_, rest, ok := bytes.Cut(status, []byte("\n"+name+":"))
 	if !ok {
 		return 0
 	}
@@ -130,6 +133,20 @@ func processorOf(pid int) time.Duration {
 	system, _ := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * tick
 }
+
+// processorOfExact is the processor time of a running process to the
+// nanosecond, 0 when it is gone: a burst is over within a few ticks.
+func processorOfExact(pid int) time.Duration {
+	var t unix.Timespec
+	clock := int32(^pid<<3 | 2) // CPUCLOCK_SCHED of the process (clock_getcpuclockid)
+	if unix.ClockGettime(clock, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
+// residentOf is what a process has in memory now; 0 when it is gone.
+func residentOf(pid int) int64 { return statusOf(pid, "VmRSS") }
 
 // othersTime is the processor time that the machine spent so far on all but
 // this process and its children.

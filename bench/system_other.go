@@ -39,6 +39,10 @@ func watchTree(int) *tree { return &tree{} }
 
 func (t *tree) end() seen { return seen{} }
 
+func processorOfExact(int) time.Duration { return 0 }
+
+func residentOf(int) int64 { return 0 }
+
 func othersTime() time.Duration { return 0 }
 
 func loadAverage() string { return "unknown" }
