@@ -35,7 +35,7 @@ type heldKey struct {
 func newKeys() *Keys { return &Keys{keys: map[eth.Pubkey]*heldKey{}} }
 
 // Put adds a key. Its secret must be that of its pubkey: whoever opened it has
-// compared them, and a second look here costs a tenth of a millisecond.
+// compared them, and it derived the pubkey that is looked at here.
 func (k *Keys) Put(key Key) error {
 	if got := key.Secret.Pubkey(); got != key.Pubkey {
 		key.Secret.Wipe()

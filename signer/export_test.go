@@ -1,0 +1,3 @@
+package signer
+
+const SmallBodies = smallOnes
