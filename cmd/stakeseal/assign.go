@@ -16,7 +16,7 @@ import (
 func (a *app) assignVerb() *cobra.Command {
 	var s selection
 	var to string
-	var move bool
+	var move, back bool
 	cmd := &cobra.Command{
 		Use:   "assign --to SIGNER (PUBKEY | @FILE | --order ID | --unassigned)...",
 		Short: "Say which one signer may sign for validators",
@@ -24,6 +24,8 @@ func (a *app) assignVerb() *cobra.Command {
 signer at a time: each change raises its assignment's epoch, and of two changes
 at once one wins. A validator that has a signer already is left alone unless
 --move is given: make sure that the former one has stopped, or it may be slashed.
+--back takes validators back that were handed to other software: make sure that it
+has not got them, or has deleted them and will never sign again.
 
 On one machine an assignment prevents mistakes; it is not a lock.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -42,11 +44,12 @@ On one machine an assignment prevents mistakes; it is not a lock.`,
 			if err := h.knownSigner(to); err != nil {
 				return err
 			}
-			return a.assign(cmd.Context(), h, &s, to, move)
+			return a.assignFrom(cmd.Context(), h, &s, to, taking{move, back})
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", "the `SIGNER`, one of those in home.yaml")
 	cmd.Flags().BoolVar(&move, "move", false, "also take validators from the signer that has them")
+	cmd.Flags().BoolVar(&back, "back", false, "also take validators back from other software (external:NAME), which must not have them any more")
 	s.selectors(cmd)
 	return cmd
 }
@@ -60,8 +63,19 @@ func (h *home) knownSigner(name string) error {
 	return nil
 }
 
+// taking says from whom validators are taken, beside those that nobody has.
+type taking struct {
+	signers  bool // other signers of stakeseal
+	software bool // other software
+}
+
 func (a *app) assign(ctx context.Context, h *home, s *selection, to string, move bool) error {
+	return a.assignFrom(ctx, h, s, to, taking{signers: move})
+}
+
+func (a *app) assignFrom(ctx context.Context, h *home, s *selection, to string, from taking) error {
 	var list []assigned
+	away := 0
 	s.foreign = true
 	for c, err := range h.validators(ctx, s) {
 		if err != nil {
@@ -75,9 +89,11 @@ func (a *app) assign(ctx context.Context, h *home, s *selection, to string, move
 		case held.Signer == to:
 			continue
 		case held.Signer == "":
-		case strings.HasPrefix(held.Signer, "external:"):
-			return fail(exitConflict, "its slashing history is with that software: import it with the key, or leave it there", "%v was handed to %s", c.Pubkey, held.Signer)
-		case !move:
+		case strings.HasPrefix(held.Signer, external) && from.software:
+			away++
+		case strings.HasPrefix(held.Signer, external):
+			return fail(exitConflict, "its slashing history is with that software: leave it there; --back takes it back from software that has not got it, or has deleted it", "%v was handed to %s", c.Pubkey, held.Signer)
+		case !from.signers:
 			return fail(exitConflict, "stop it there first, then add --move", "%v is assigned to %s already", c.Pubkey, held.Signer)
 		}
 		list = append(list, assigned{c, held.Epoch})
@@ -97,7 +113,10 @@ func (a *app) assign(ctx context.Context, h *home, s *selection, to string, move
 		}
 		a.say("warning: order %s: %s: where its keys are assigned elsewhere, or were handed to other software, is not known here; a key that signs in two places is slashed", order, why[order])
 	}
-	if move && len(list) > 0 {
+	if away > 0 {
+		a.say("warning: %d are with other software. If that signs once more, they are slashed; bring its history with stakeseal signer import %s FILE before they are served", away, to)
+	}
+	if (from.signers || away > 0) && len(list) > 0 {
 		if err := a.confirm(fmt.Sprintf("Take %d validators to %s? Their former signer must have stopped.", len(list), to)); err != nil {
 			return err
 		}

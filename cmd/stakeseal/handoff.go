@@ -25,50 +25,89 @@ const (
 // client is other signing software: what it takes, and what its operator
 // types.
 type client struct {
-	files bool // keys/ and passwords/, and the slashing-protection file
-	body  bool // the body of a keymanager API request
-	next  func(folder, network string) []string
+	keystore func(*handed) string // where a key's keystore is, and its password; nil: in no file
+	password func(*handed) string
+	body     bool // the body of a keymanager API request
+	data     bool // the folder is a data directory of the client's
+	next     func(folder, network string) []string
 }
 
-// clients are those that keystores can be written for. Those that read a
-// folder with one password for each keystore are given that; the import
-// commands of the others take one password for all, so their keys go through
-// the keymanager API, which all of them have.
+// clients are those that keystores can be written for, each in the layout that
+// it reads with one password for each keystore: those that take a folder of
+// passwords (Web3Signer, Teku, by the keystore's name), those whose data
+// directory is laid out by pubkey (Lighthouse and Lodestar voting-keystore.json,
+// Nimbus keystore.json, the password below secrets under the pubkey), and Prysm,
+// whose import takes a single keystore and the file of its password.
 var clients = map[string]client{
-	"web3signer": {files: true, next: func(folder, network string) []string {
+	"web3signer": {keystore: inKeys, password: inPasswords, next: func(folder, network string) []string {
 		return []string{
 			"web3signer eth2 --slashing-protection-db-url=JDBC_URL import --from=" + quoted(folder, slashingFile),
 			"web3signer eth2 --network=" + network + " --keystores-path=" + quoted(folder, keysFolder) +
 				" --keystores-passwords-path=" + quoted(folder, passwordsFolder) + " --slashing-protection-db-url=JDBC_URL",
 		}
 	}},
-	"teku": {files: true, next: func(folder, network string) []string {
+	"teku": {keystore: inKeys, password: inPasswords, next: func(folder, network string) []string {
 		return []string{
-			"teku slashing-protection import --from=" + quoted(folder, slashingFile),
-			"teku validator-client --network=" + network + " --validator-keys=" + quoted(folder, keysFolder) + ":" + quoted(folder, passwordsFolder),
+			"teku slashing-protection import --data-path=DATA_PATH --from=" + quoted(folder, slashingFile),
+			"teku validator-client --network=" + network + " --data-path=DATA_PATH --validator-keys=" + quoted(folder, keysFolder) + ":" + quoted(folder, passwordsFolder),
 		}
 	}},
-	"lighthouse": {files: true, body: true, next: throughKeymanager("lighthouse validator_client --http", "http://127.0.0.1:5062")},
-	"prysm":      {files: true, body: true, next: throughKeymanager("prysm validator --rpc", "http://127.0.0.1:7500")},
-	"lodestar":   {files: true, body: true, next: throughKeymanager("lodestar validator --keymanager", "http://127.0.0.1:5062")},
-	"nimbus":     {files: true, body: true, next: throughKeymanager("nimbus_beacon_node --keymanager --keymanager-token-file=TOKEN_FILE", "http://127.0.0.1:5052")},
-	"keymanager": {body: true, next: throughKeymanager("", "URL")},
+	"prysm": {keystore: inKeys, password: inPasswords, next: func(folder, network string) []string {
+		chain := "--" + network
+		switch network {
+		case "mainnet", "sepolia", "hoodi":
+		default:
+			chain = "--chain-config-file=CHAIN_CONFIG_FILE"
+		}
+		return []string{
+			"prysm.sh validator slashing-protection-history import " + chain + " --datadir=DATADIR --slashing-protection-json-file=" + quoted(folder, slashingFile),
+			"for k in " + quoted(folder, keysFolder) + "/*.json; do prysm.sh validator accounts import " + chain +
+				" --wallet-dir=WALLET_DIR --wallet-password-file=WALLET_PASSWORD_FILE --keys-dir=\"$k\" --account-password-file=" +
+				quoted(folder, passwordsFolder) + "/\"$(basename \"$k\" .json)\".txt; done",
+		}
+	}},
+	"lighthouse": {keystore: byPubkey("validators", "voting-keystore.json"), password: inSecrets, data: true, next: func(folder, network string) []string {
+		return []string{
+			"lighthouse --network " + network + " --datadir " + quoted(folder) + " account validator slashing-protection import " + quoted(folder, slashingFile),
+			"lighthouse --network " + network + " --datadir " + quoted(folder) + " validator_client",
+		}
+	}},
+	"lodestar": {keystore: byPubkey("keystores", "voting-keystore.json"), password: inSecrets, data: true, next: func(folder, network string) []string {
+		return []string{
+			"lodestar validator slashing-protection import --network " + network + " --dataDir " + quoted(folder) + " --file " + quoted(folder, slashingFile),
+			"lodestar validator --network " + network + " --dataDir " + quoted(folder),
+		}
+	}},
+	"nimbus": {keystore: byPubkey("validators", "keystore.json"), password: inSecrets, data: true, next: func(folder, network string) []string {
+		return []string{
+			"nimbus_beacon_node slashingdb import " + quoted(folder, slashingFile) + " --network=" + network + " --data-dir=" + quoted(folder),
+			"nimbus_validator_client --data-dir=" + quoted(folder),
+		}
+	}},
+	"keymanager": {body: true, next: throughKeymanager},
 }
 
 func clientNames() []string { return slices.Sorted(maps.Keys(clients)) }
 
-// throughKeymanager is how a keymanager API (default address: url) is given
-// the body. The token stays out of the command line, which others can read.
-func throughKeymanager(start, url string) func(folder, network string) []string {
-	return func(folder, _ string) []string {
-		var lines []string
-		if start != "" {
-			lines = append(lines, start+" ...")
-		}
-		return append(lines, `curl --fail-with-body -X POST `+url+`/eth/v1/keystores -H "Content-Type: application/json" `+
-			`-H @AUTHORIZATION_FILE --data @`+quoted(folder, keymanagerFile)+
-			"      # AUTHORIZATION_FILE holds the line: Authorization: Bearer TOKEN")
-	}
+func inKeys(k *handed) string { return filepath.Join(keysFolder, k.file) }
+
+// inPasswords: Web3Signer and Teku look for the keystore's name with .txt.
+func inPasswords(k *handed) string {
+	return filepath.Join(passwordsFolder, strings.TrimSuffix(k.file, ".json")+".txt")
+}
+
+func byPubkey(folder, name string) func(*handed) string {
+	return func(k *handed) string { return filepath.Join(folder, k.validator.Pubkey.String(), name) }
+}
+
+func inSecrets(k *handed) string { return filepath.Join("secrets", k.validator.Pubkey.String()) }
+
+// throughKeymanager is how a keymanager API is given the body. The token stays
+// out of the command line, which others can read.
+func throughKeymanager(folder, _ string) []string {
+	return []string{`curl --fail-with-body -X POST URL/eth/v1/keystores -H "Content-Type: application/json" ` +
+		`-H @AUTHORIZATION_FILE --data @` + quoted(folder, keymanagerFile) +
+		"      # AUTHORIZATION_FILE holds the line: Authorization: Bearer TOKEN"}
 }
 
 // quoted is a path as a shell takes it.
@@ -96,14 +135,10 @@ func (c client) layout(list []*handed, root eth.Root) (files []handedFile, body 
 	if err != nil {
 		return nil, nil, err
 	}
-	if c.files {
+	if c.keystore != nil {
 		files = append(files, handedFile{slashingFile, append(slices.Clone(interchange), '\n')})
 		for _, k := range list {
-			// Web3Signer and Teku look for the keystore's name with .txt.
-			password := strings.TrimSuffix(k.file, ".json") + ".txt"
-			files = append(files,
-				handedFile{filepath.Join(keysFolder, k.file), k.keystore},
-				handedFile{filepath.Join(passwordsFolder, password), k.password.Expose()})
+			files = append(files, handedFile{c.keystore(k), k.keystore}, handedFile{c.password(k), k.password.Expose()})
 		}
 	}
 	if !c.body {
@@ -191,8 +226,8 @@ func (a *app) reportHandover(h *home, f handoverFlags, c client, folder string, 
 		var rows []validator
 		for _, k := range list {
 			file := ""
-			if c.files {
-				file = keysFolder + "/" + k.file
+			if c.keystore != nil {
+				file = filepath.ToSlash(c.keystore(k))
 			}
 			rows = append(rows, validator{k.validator.Order, k.validator.Index, k.validator.Pubkey, external + f.signer, file})
 		}
@@ -213,8 +248,8 @@ func (a *app) reportHandover(h *home, f handoverFlags, c client, folder string, 
 		return err
 	}
 	a.say("%d keys handed over; their files are in %s", len(list), folder)
-	if c.files && c.body {
-		a.say("each keystore has its own password, which %s's import command does not take: use its keymanager API", f.client)
+	if c.data {
+		a.say("it is a data directory of %s's; to put the keys into another, stop what uses that, copy the two folders into it, and name it in place of %s", f.client, folder)
 	}
 	a.say("next, with your own values for the words in capitals:")
 	for _, line := range c.next(folder, h.generator.Network.Name) {

@@ -267,12 +267,8 @@ func TestNothingWrittenBeforeHandedOver(t *testing.T) {
 		}
 	}
 	nameKeystores(list, a.now().Unix())
-	files, _, err := clients["teku"].layout(list, eth.Root{1})
-	if err != nil || len(files) != 5 {
-		t.Fatalf("%d files, %v", len(files), err)
-	}
 	look()
-	if err := a.deliver(t.Context(), h, f, list, files, out); verdictOf(err) != exitInterrupted {
+	if err := a.deliver(t.Context(), h, f, clients["teku"], list, eth.Root{1}, out); verdictOf(err) != exitInterrupted {
 		t.Fatalf("declined: %v", err)
 	}
 	look()
@@ -280,10 +276,10 @@ func TestNothingWrittenBeforeHandedOver(t *testing.T) {
 		t.Errorf("declined, and assigned to %q", got)
 	}
 	*answer = typist{before: look, answer: "y\n"}
-	if err := a.deliver(t.Context(), h, f, list, files, out); err != nil {
+	if err := a.deliver(t.Context(), h, f, clients["teku"], list, eth.Root{1}, out); err != nil {
 		t.Fatal(err)
 	}
-	if got := filesUnder(t, above); len(got) != len(files) || looks != 6 {
+	if got := filesUnder(t, above); len(got) != 5 || looks != 6 {
 		t.Errorf("%d files, and looked %d times", len(got), looks)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -31,6 +32,9 @@ type handoverFlags struct {
 	identity identityFlags
 	client   string
 	out      string
+	into     string // a keymanager API's URL, in place of out
+	token    string
+	ca       string
 	again    bool
 	unknown  bool
 	root     string
@@ -40,17 +44,19 @@ type handoverFlags struct {
 func (a *app) keystoreExportVerb() *cobra.Command {
 	var f handoverFlags
 	cmd := &cobra.Command{
-		Use:   "export --signer NAME --identity FILE --for CLIENT --out DIR [PUBKEY | @FILE]...",
-		Short: "Write the keys of a signer as another client takes them, and hand them over",
+		Use:   "export --signer NAME --identity FILE (--for CLIENT --out DIR | --into URL) [PUBKEY | @FILE]...",
+		Short: "Hand the keys of a signer over to other software",
 		Long: `Open the signing keys of the validators that are assigned to NAME, and write them
 as CLIENT takes them: keystores, passwords and a slashing-protection file. CLIENT
 is web3signer, teku, lighthouse, prysm, lodestar, nimbus, or keymanager for the
-body of one keymanager API request.
+body of one keymanager API request. --into gives them to a running keymanager API
+instead, in parts, each with its slashing protection, and reads back what it has.
 
 Each validator is handed over: its assignment moves to external:NAME before a byte
-of its key is written, so that no signer of stakeseal signs for it any more, and
-an event notes it. From then on its slashing protection is the other software's.
-If the command is interrupted, --again writes the files for what was handed over.
+of its key leaves, so that no signer of stakeseal signs for it any more, and an event
+notes it. From then on its slashing protection is the other software's. If the
+command is interrupted, --again writes or sends what was handed over. Keys that a
+keymanager API refuses, and does not list, are assigned to NAME again.
 
 The slashing-protection file says what the signer NAME signed here, which must be
 stopped; nothing, if it was never initialised. For an order
@@ -66,6 +72,9 @@ they are assigned or were handed to, stayed behind in the home that made them.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.client, "for", "", "the `CLIENT` that will sign: "+strings.Join(clientNames(), ", "))
 	flags.StringVarP(&f.out, "out", "o", "", "the `DIR` for the files, new or empty")
+	flags.StringVar(&f.into, "into", "", "the `URL` of a keymanager API, https:// or on this machine")
+	flags.StringVar(&f.token, "token", "", "the `FILE` with the keymanager API's token")
+	flags.StringVar(&f.ca, "ca", "", "the `FILE` with the keymanager API's certificate, or of who signed it (PEM)")
 	flags.BoolVar(&f.again, "again", false, "also write keys that were handed to external:NAME before: make sure that they sign in one place only")
 	flags.BoolVar(&f.unknown, "no-history-known", false, "also write keys that may be in use elsewhere (from a bundle, a rebuilt store, restored): you give up slashing protection against whatever they signed before, as the file written here has none of it")
 	flags.StringVar(&f.root, "genesis-validators-root", "", "the `ROOT` of a network whose root is not known here (ephemery, custom ones)")
@@ -86,6 +95,8 @@ type handed struct {
 	password  *secret.Bytes
 	unknown   bool          // what it signed is not known here
 	mark      slashing.Mark // what its signer signed
+	fate      string        // on its way into a keymanager API
+	message   string        // the API's
 }
 
 func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
@@ -97,9 +108,12 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 	case strings.HasPrefix(f.signer, external):
 		return usage("name the former signer, with --again", "--signer is %q", f.signer)
 	}
-	client, ok := clients[f.client]
-	if !ok {
-		return usage("one of "+strings.Join(clientNames(), ", "), "--for is %q", f.client)
+	client, to, err := f.whither()
+	if err != nil {
+		return err
+	}
+	if to != nil {
+		defer to.token.Wipe()
 	}
 	if err := checkWorkers(f.workers); err != nil {
 		return err
@@ -132,12 +146,16 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 	for _, k := range list {
 		k.mark = marks[k.chosen.Pubkey]
 	}
-	out, err := newOutFolder(f.out)
-	if err != nil {
+	var out *outFolder
+	if to == nil {
+		if out, err = newOutFolder(f.out); err != nil {
+			return err
+		}
+		defer out.discard()
+		a.sayLeft(out)
+	} else if err := a.beforeInto(ctx, f, to, list); err != nil {
 		return err
 	}
-	defer out.discard()
-	a.sayLeft(out)
 	keys, err := a.keys(ctx, h, f.identity)
 	defer func() { a.noteOpenings(ctx, h, "keystore export", &err) }()
 	if err != nil {
@@ -158,27 +176,50 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 		return err
 	}
 	nameKeystores(list, a.now().Unix())
-	files, body, err := client.layout(list, root)
-	if err != nil {
-		return err
+	if to != nil {
+		return a.handInto(ctx, h, f, to, list, root)
 	}
-	defer body.Wipe()
-	if err := a.deliver(ctx, h, f, list, files, out); err != nil {
+	if err := a.deliver(ctx, h, f, client, list, root, out); err != nil {
 		return err
 	}
 	return a.reportHandover(h, f, client, out.path, list)
 }
 
+// whither is where the keys go: files of a client, or a keymanager API.
+func (f *handoverFlags) whither() (c client, to *remote, err error) {
+	switch {
+	case f.into == "" && (f.token != "" || f.ca != ""):
+		return c, nil, usage("--into URL names it", "--token and --ca are a keymanager API's")
+	case f.into != "" && f.out != "":
+		return c, nil, usage("", "--into and --out exclude each other")
+	case f.into != "" && f.client == "":
+		f.client = "keymanager"
+	}
+	c, ok := clients[f.client]
+	if !ok {
+		return c, nil, usage("one of "+strings.Join(clientNames(), ", "), "--for is %q", f.client)
+	}
+	if f.into != "" {
+		to, err = newRemote(remoteFlags{flag: "--into", url: f.into, token: f.token, ca: f.ca, wait: intoWait, keys: true})
+	}
+	return c, to, err
+}
+
 // deliver asks, hands the keys over, and only then writes them: until they
 // are assigned away nothing of them is on a disk, where a killed process
 // would leave it and who finds it could sign beside the signer.
-func (a *app) deliver(ctx context.Context, h *home, f handoverFlags, list []*handed, files []handedFile, out *outFolder) error {
-	if err := a.confirmHandover(f, out, list); err != nil {
+func (a *app) deliver(ctx context.Context, h *home, f handoverFlags, c client, list []*handed, root eth.Root, out *outFolder) error {
+	if err := a.confirmHandover(f, "to be put into "+out.path, list); err != nil {
 		return err
 	}
 	if err := a.handOver(ctx, h, f, list); err != nil {
 		return handoverHint(a, h, f, err)
 	}
+	files, body, err := c.layout(list, root)
+	if err != nil {
+		return handoverHint(a, h, f, err)
+	}
+	defer body.Wipe()
 	for _, file := range files {
 		if err := out.write(file.name, file.data); err != nil {
 			return handoverHint(a, h, f, err)
@@ -417,8 +458,8 @@ func (h *home) historyKnown(ctx context.Context, f handoverFlags, list []*handed
 	return nil
 }
 
-func (a *app) confirmHandover(f handoverFlags, out *outFolder, list []*handed) error {
-	a.say("%d keys of %s are ready for %s, to be put into %s", len(list), f.signer, f.client, out.path)
+func (a *app) confirmHandover(f handoverFlags, where string, list []*handed) error {
+	a.say("%d keys of %s are ready for %s, %s", len(list), f.signer, f.client, where)
 	a.say("they will be assigned to %s%s: no signer of stakeseal signs for them after that, and slashing protection is %s's", external, f.signer, f.client)
 	again := slices.ContainsFunc(list, func(k *handed) bool { return k.assigned.Signer != f.signer })
 	if again {
@@ -453,6 +494,9 @@ func (a *app) handOverOne(ctx context.Context, h *home, f handoverFlags, k *hand
 	now := record.Time(a.now())
 	once := ""
 	detail := map[string]string{"signer": f.signer, "client": f.client, "epoch": fmt.Sprint(k.assigned.Epoch)}
+	if u, err := url.Parse(f.into); err == nil && f.into != "" {
+		detail["into"] = u.Host
+	}
 	if k.unknown {
 		detail["history"] = "unknown"
 	}

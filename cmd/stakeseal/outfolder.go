@@ -64,8 +64,8 @@ func newOutFolder(path string) (*outFolder, error) {
 	return o, nil
 }
 
-// write writes a new file, mode 0400, synced. name may be in one folder,
-// which is made, mode 0700.
+// write writes a new file, mode 0400, synced. name may be in folders, which
+// are made, mode 0700.
 func (o *outFolder) write(name string, data []byte) (err error) {
 	defer func() {
 		if err != nil {
@@ -73,7 +73,7 @@ func (o *outFolder) write(name string, data []byte) (err error) {
 		}
 	}()
 	if dir := filepath.Dir(name); dir != "." {
-		if err := os.Mkdir(filepath.Join(o.temp, dir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.MkdirAll(filepath.Join(o.temp, dir), 0o700); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,7 +30,7 @@ import (
 // keystore scripts.
 var scriptCommandsKeys = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"opens": opensCommand, "keymanager": keymanagerCommand, "hides": hides, "forge": forgeCommand,
-	"events": eventsCommand,
+	"events": eventsCommand, "laidout": laidOut,
 }
 
 func init() { moreCommands = append(moreCommands, scriptCommandsKeys) }
@@ -75,6 +76,54 @@ func opensCommand(ts *testscript.TestScript, neg bool, args []string) {
 		data, err := os.ReadFile(file)
 		ts.Check(err)
 		openOneKeystore(ts, data, strings.TrimSuffix(string(password), "\n"))
+	}
+}
+
+// laidOut reads a data directory as a client does that finds a keystore in a
+// folder named by its pubkey, and the password in a file of that name, opens
+// each, and demands that nothing else is there but the slashing-protection
+// file: laidout DIR KEYSTORES PASSWORDS N.
+func laidOut(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: laidout DIR KEYSTORES PASSWORDS N")
+	}
+	dir := ts.MkAbs(args[0])
+	stores, err := filepath.Glob(filepath.Join(dir, args[1]))
+	ts.Check(err)
+	passwords, err := filepath.Glob(filepath.Join(dir, args[2]))
+	ts.Check(err)
+	if strconv.Itoa(len(stores)) != args[3] || len(passwords) != len(stores) {
+		ts.Fatalf("%d keystores and %d passwords, want %s", len(stores), len(passwords), args[3])
+	}
+	for _, file := range stores {
+		data, err := os.ReadFile(file)
+		ts.Check(err)
+		name := filepath.Base(filepath.Dir(file))
+		var k struct{ Pubkey string }
+		ts.Check(json.Unmarshal(data, &k))
+		if name != "0x"+k.Pubkey {
+			ts.Fatalf("%s holds the key %s", file, k.Pubkey)
+		}
+		password, err := os.ReadFile(filepath.Join(filepath.Dir(passwords[0]), name))
+		ts.Check(err)
+		openOneKeystore(ts, data, string(password))
+	}
+	files := 0
+	ts.Check(filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if d.Type().IsRegular() {
+			files++
+		}
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			return fmt.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return err
+	}))
+	if files != 2*len(stores)+1 {
+		ts.Fatalf("%d files", files)
 	}
 }
 

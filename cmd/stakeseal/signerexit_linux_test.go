@@ -152,3 +152,28 @@ func TestHandoverCarriesMarks(t *testing.T) {
 		}
 	}
 }
+
+// TestTakenBackHasFloor: keys that other software refused, and that are served
+// here again, sign nothing that it could have signed, had it lied.
+func TestTakenBackHasFloor(t *testing.T) {
+	s := newSignerTest(t, 1)
+	s.must("signer", "init", "signer-a")
+	p := s.serve("signer-a")
+	if code, _ := p.attest(s.keys[0], 100, 101, 1); code != 200 {
+		t.Fatal(code)
+	}
+	p.end(syscall.SIGTERM)
+	k := newKeymanagers(t, false)
+	k.refuse = map[eth.Pubkey]string{s.keys[0]: "no"}
+	token := filepath.Join(s.dir, "token")
+	writeFile(t, token, k.token)
+	s.refused(4, "1 it does not have, and are assigned to signer-a again", "keystore", "export", "--signer", "signer-a",
+		"--identity", filepath.Join(s.dir, "ids", "signer-a.identity"), "--into", k.URL, "--token", token, "--yes")
+	if m := k.marks[s.keys[0]]; m.Source != 100 || m.Target != 101 {
+		t.Errorf("sent with %+v", m)
+	}
+	p = s.serve("signer-a")
+	if code, said := p.attest(s.keys[0], 101, 102, 2); code != 412 {
+		t.Errorf("below the floor: %d %s", code, said)
+	}
+}
