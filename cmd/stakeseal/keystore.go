@@ -137,15 +137,11 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 	if err := h.historyKnown(ctx, f, list); err != nil {
 		return err
 	}
-	// The signer must have stopped: what it signs after this is in no file.
-	marks, done, err := h.signedBy(ctx, f.signer)
+	done, err := h.signedBefore(ctx, f, list)
 	if err != nil {
 		return err
 	}
 	defer done()
-	for _, k := range list {
-		k.mark = marks[k.chosen.Pubkey]
-	}
 	var out *outFolder
 	if to == nil {
 		if out, err = newOutFolder(f.out); err != nil {
@@ -176,6 +172,11 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 		return err
 	}
 	nameKeystores(list, a.now().Unix())
+	if h.remote() { // that keys can be fenced is seen before anything moves
+		if _, err := h.fence(ctx, external+f.signer, root, nil); err != nil {
+			return err
+		}
+	}
 	if to != nil {
 		return a.handInto(ctx, h, f, to, list, root)
 	}
@@ -183,6 +184,47 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 		return err
 	}
 	return a.reportHandover(h, f, client, out.path, list)
+}
+
+// signedBefore reads what the signer signed, where it must have stopped for
+// that: what it signs after this is in no file. On AWS it may run until its
+// keys are fenced.
+func (h *home) signedBefore(ctx context.Context, f handoverFlags, list []*handed) (done func(), err error) {
+	if h.remote() {
+		return func() {}, nil
+	}
+	marks, done, err := h.signedBy(ctx, f.signer)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range list {
+		k.mark = marks[k.chosen.Pubkey]
+	}
+	return done, nil
+}
+
+// fenced takes keys that are assigned away from signers that may still run,
+// and reads what they signed to the end. On one machine the ledger is held
+// by this process, and has been read.
+func (h *home) fenced(ctx context.Context, f handoverFlags, list []*handed, root eth.Root) error {
+	if !h.remote() {
+		return nil
+	}
+	epochs := map[eth.Pubkey]uint64{}
+	for _, k := range list {
+		epochs[k.validator.Pubkey] = k.assigned.Epoch
+		if k.assigned.Signer == f.signer {
+			epochs[k.validator.Pubkey]++ // this run moved it
+		}
+	}
+	marks, err := h.fence(ctx, external+f.signer, root, epochs)
+	if err != nil {
+		return err
+	}
+	for _, k := range list {
+		k.mark = marks[k.validator.Pubkey]
+	}
+	return nil
 }
 
 // whither is where the keys go: files of a client, or a keymanager API.
@@ -213,6 +255,9 @@ func (a *app) deliver(ctx context.Context, h *home, f handoverFlags, c client, l
 		return err
 	}
 	if err := a.handOver(ctx, h, f, list); err != nil {
+		return handoverHint(a, h, f, err)
+	}
+	if err := h.fenced(ctx, f, list, root); err != nil {
 		return handoverHint(a, h, f, err)
 	}
 	files, body, err := c.layout(list, root)
