@@ -205,6 +205,19 @@ func (t *Trust) StatementOf(r Release) (st ReleaseStatement, known bool) {
 	return st, err == nil && signed.Package == r.Package
 }
 
+// SignedBy names the release managers, with keys that are not revoked, who
+// signed a listed release.
+func (t *Trust) SignedBy(r Release) (names []string) {
+	st, err := VerifyStatement[ReleaseStatement](r.Statement, ReleaseType, Unrevoked(t.Managers))
+	if err != nil {
+		return nil
+	}
+	for _, k := range st.By {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
 // Stands refuses (ErrUntrusted) a release that too few release managers have
 // signed whose keys are not revoked. Check has seen to all else.
 func (t *Trust) Stands(r Release) error {

@@ -70,6 +70,7 @@ type Verified struct {
 	Release     string // name of the release; "": the trust file names none, so nothing is known of the maker
 	Review      Hash   // of the review that approved the release; zero: the trust file does not say
 	Commit      string // the source of the release; "": the trust file does not say
+	Package     Hash   // of the release; zero: the trust file does not say
 	AddressName string // name of the withdrawal address, in the trust file or in its approval
 	Approver    string // name of who approved the address; "": the trust file names it
 	Digest      Hash   // as Digest gives it, which receipts name
@@ -114,7 +115,7 @@ func (t *Trust) VerifyBirth(envelope []byte) (*Verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.Release, v.Review, v.Commit = release.Name, release.Review, release.Commit
+	v.Release, v.Review, v.Commit, v.Package = release.Name, release.Review, release.Commit, release.Package
 	return v, nil
 }
 
@@ -275,6 +276,24 @@ func (t *Trust) checkSettings(settings Hash, at time.Time) error {
 	if len(t.Releases) == 0 {
 		return nil
 	}
+	known, err := t.anyHolds(settings, at)
+	if !known {
+		return fmt.Errorf("%w: no release has settings %s", ErrUntrusted, settings)
+	}
+	return err
+}
+
+// MayMake refuses (ErrUntrusted) settings all of whose releases are revoked, or
+// do not hold now: what they made would not verify. Settings that the file does
+// not know are not judged.
+func (t *Trust) MayMake(settings Hash, now time.Time) error {
+	_, err := t.anyHolds(settings, now)
+	return err
+}
+
+// anyHolds says whether releases of these settings are listed, and why none of
+// them holds at a time.
+func (t *Trust) anyHolds(settings Hash, at time.Time) (known bool, err error) {
 	var reasons []error
 	for _, r := range t.Releases {
 		if r.Settings != settings {
@@ -285,12 +304,12 @@ func (t *Trust) checkSettings(settings Hash, at time.Time) error {
 			err = t.Stands(r)
 		}
 		if err == nil {
-			return nil
+			return true, nil
 		}
 		reasons = append(reasons, fmt.Errorf("release %q %w", r.Name, err))
 	}
 	if reasons == nil {
-		return fmt.Errorf("%w: no release has settings %s", ErrUntrusted, settings)
+		return false, nil
 	}
-	return fmt.Errorf("%w: %w", ErrUntrusted, errors.Join(reasons...))
+	return true, fmt.Errorf("%w: %w", ErrUntrusted, errors.Join(reasons...))
 }

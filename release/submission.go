@@ -133,14 +133,7 @@ func LoadSubmitted(ctx context.Context, depot Depot, trust *certificate.Trust, d
 	if len(places) == 0 {
 		return nil, fmt.Errorf("couldn't load the submission of package %s: no developer of the trust file submitted it: %w", digest, record.ErrNotFound)
 	}
-	data, err := depot.Submissions.Get(ctx, name(digest, "package.zip"))
-	if err != nil {
-		return nil, fmt.Errorf("couldn't load package %s: %w", digest, err)
-	}
-	if got := Digest(data); got != digest {
-		return nil, fmt.Errorf("%w: the package that should be %s is %s", ErrMixed, digest, got)
-	}
-	p, err := Open(data)
+	p, err := Load(ctx, depot, digest)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +162,19 @@ func LoadSubmitted(ctx context.Context, depot Depot, trust *certificate.Trust, d
 		return nil, why
 	}
 	return s, nil
+}
+
+// Load reads a package by its digest. Whose it is and whether it may run is not
+// judged: it serves to compare with.
+func Load(ctx context.Context, depot Depot, digest certificate.Hash) (*Package, error) {
+	data, err := depot.Submissions.Get(ctx, name(digest, "package.zip"))
+	if err != nil {
+		return nil, fmt.Errorf("couldn't load package %s: %w", digest, err)
+	}
+	if got := Digest(data); got != digest {
+		return nil, fmt.Errorf("%w: the package that should be %s is %s", ErrMixed, digest, got)
+	}
+	return Open(data)
 }
 
 // verifySubmission holds one developer's statement to the package. Whether the

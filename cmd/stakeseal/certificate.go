@@ -15,6 +15,7 @@ import (
 	"github.com/stakeseal/stakeseal/birth"
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/eth"
+	"github.com/stakeseal/stakeseal/release"
 )
 
 func (a *app) certificateVerb() *cobra.Command {
@@ -156,28 +157,31 @@ func (c *court) printBirth(place string, v *certificate.Verified) error {
 		return nil
 	}
 	c.printed++
+	signedBy, reviews := c.people(v)
 	if c.json {
 		return c.object(struct {
-			Schema        string            `json:"schema"`
-			Place         string            `json:"place"`
-			Verdict       string            `json:"verdict"`
-			Key           string            `json:"certifying_key"`
-			ReleaseJudged bool              `json:"release_judged"`
-			Release       string            `json:"release,omitempty"`
-			Review        certificate.Hash  `json:"release_review,omitzero"`
-			Commit        string            `json:"release_commit,omitempty"`
-			Address       eth.Address       `json:"withdrawal_address"`
-			AddressName   string            `json:"withdrawal_address_name"`
-			Approver      string            `json:"withdrawal_address_approver,omitempty"`
-			Birth         certificate.Birth `json:"birth"`
-		}{"stakeseal/certificate-verdict/v1", place, "verified", v.Key, v.Release != "", v.Release, v.Review, v.Commit, addressOf(v.Credentials), v.AddressName, v.Approver, v.Birth})
+			Schema        string             `json:"schema"`
+			Place         string             `json:"place"`
+			Verdict       string             `json:"verdict"`
+			Key           string             `json:"certifying_key"`
+			ReleaseJudged bool               `json:"release_judged"`
+			Release       string             `json:"release,omitempty"`
+			Review        certificate.Hash   `json:"release_review,omitzero"`
+			Commit        string             `json:"release_commit,omitempty"`
+			SignedBy      []string           `json:"release_signed_by,omitempty"`
+			Reviews       []release.Reviewer `json:"release_reviews,omitempty"`
+			Address       eth.Address        `json:"withdrawal_address"`
+			AddressName   string             `json:"withdrawal_address_name"`
+			Approver      string             `json:"withdrawal_address_approver,omitempty"`
+			Birth         certificate.Birth  `json:"birth"`
+		}{"stakeseal/certificate-verdict/v1", place, "verified", v.Key, v.Release != "", v.Release, v.Review, v.Commit, signedBy, reviews, addressOf(v.Credentials), v.AddressName, v.Approver, v.Birth})
 	}
 	if c.printed > 1 {
 		fmt.Fprintln(c.out)
 	}
-	release := v.Release
-	if release == "" {
-		release = notJudged
+	made := v.Release
+	if made == "" {
+		made = notJudged
 	}
 	var to []string
 	for _, r := range v.Sealing.Recipients {
@@ -191,12 +195,21 @@ func (c *court) printBirth(place string, v *certificate.Verified) error {
 	t.row("pubkey", v.Pubkey.String())
 	t.row("certificate", "verified")
 	t.row("  signed by", v.Key)
-	t.row("  release", release)
+	t.row("  release", made)
 	if v.Commit != "" {
 		t.row("  source", "commit "+v.Commit)
 	}
-	if !v.Review.IsZero() {
-		t.row("  review", v.Review.String())
+	if signedBy != nil {
+		t.row("  signed by", joinNames(signedBy))
+	}
+	for _, r := range reviews {
+		t.row("  reviewed by", reviewerWords(r))
+	}
+	if reviews == nil && !v.Review.IsZero() {
+		t.row("  review", v.Review.String()+", by whom the trust file does not say")
+	}
+	if v.Release != "" && signedBy == nil {
+		t.row("  signed by", "nobody: the trust file says what this release is, without a statement of release managers")
 	}
 	t.row("network", v.Network)
 	t.row("order, index", fmt.Sprintf("%s, %d (%s)", v.Order, v.Index, v.Path))
@@ -216,6 +229,32 @@ func (c *court) printBirth(place string, v *certificate.Verified) error {
 	t.row("  settings", v.Maker.SettingsDigest.String())
 	t.row("time", v.Time.Format(time.RFC3339))
 	return t.flush()
+}
+
+// people are who signed and reviewed the release that a certificate rests on.
+// The trust file's entry holds the signatures; it names the reviews by digest,
+// and whose they are the home's statements say, where they lie there.
+func (c *court) people(v *certificate.Verified) (signedBy []string, reviews []release.Reviewer) {
+	for _, r := range c.trust.Releases {
+		st, known := c.trust.StatementOf(r)
+		if r.Name != v.Release || r.Package != v.Package || !known {
+			continue
+		}
+		var at release.Store = release.Folder{} // nowhere: names nobody
+		if dir, err := c.homeDir(); err == nil {
+			at = release.Home{Dir: dir, Trust: c.trust}.Statements()
+		}
+		return c.trust.SignedBy(r), release.Reviewers(context.Background(), at, c.trust, r.Package, st.Reviews)
+	}
+	return nil, nil
+}
+
+// reviewerWords name a review and its signer, or say that he is not known.
+func reviewerWords(r release.Reviewer) string {
+	if r.By == "" {
+		return "not known here (the review is in the depot): " + r.Digest.String()
+	}
+	return r.By + ": " + r.Digest.String()
 }
 
 func addressOf(c eth.Credentials) eth.Address {

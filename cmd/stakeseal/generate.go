@@ -120,6 +120,13 @@ func (a *app) generate(cmd *cobra.Command, f generateFlags) error {
 	if err := h.ready(ctx, a, request, f); err != nil {
 		return err
 	}
+	// On one machine the release is verified before each start; a function's is
+	// not seen from here, but whether all of its settings' releases are revoked is.
+	if h.cloud != nil {
+		if err := h.trust.MayMake(certificate.Hash(h.generator.Digest), a.now()); err != nil {
+			return fail(exitRefused, "stakeseal release rollback, or deploy another release", "what would be made now would not verify: %w", err)
+		}
+	}
 	if h.cloud != nil && !cmd.Flags().Changed("workers") {
 		f.workers = cloudWorkers
 	}

@@ -37,20 +37,32 @@ func releaseFunction(dir string) (arn.ARN, error) {
 
 // releaseTarget is the target of the home: itself, or its function.
 func (a *app) releaseTarget(ctx context.Context, dir string, trust *certificate.Trust) (target, error) {
+	return a.deployTarget(ctx, dir, trust, false)
+}
+
+// deployTarget is the same, and takes a release that does not follow the one in
+// force where outOfOrder says so.
+func (a *app) deployTarget(ctx context.Context, dir string, trust *certificate.Trust, outOfOrder bool) (target, error) {
 	function, err := releaseFunction(dir)
 	if err != nil {
 		return nil, err
 	}
 	if function == (arn.ARN{}) {
-		return release.Home{Dir: dir, Trust: trust}, nil
+		return release.Home{Dir: dir, Trust: trust, OutOfOrder: outOfOrder}, nil
 	}
-	return a.releases(ctx, function, "", trust)
+	r, err := a.releases(ctx, function, "", trust, true)
+	if err != nil {
+		return nil, err
+	}
+	r.OutOfOrder = outOfOrder
+	return r, nil
 }
 
 // releases are those of the installation that a function belongs to. Bucket
 // and signing profile are what its foundation stack says; the profile is held
 // to the function's own code-signing configuration at each deployment.
-func (a *app) releases(ctx context.Context, function arn.ARN, bucket string, trust *certificate.Trust) (*ops.Releases, error) {
+// compared: the function is to be held to its stack's template.
+func (a *app) releases(ctx context.Context, function arn.ARN, bucket string, trust *certificate.Trust, compared bool) (*ops.Releases, error) {
 	account, err := a.account(ctx, ops.PlaceOf(function))
 	if err != nil {
 		return nil, err
@@ -60,13 +72,23 @@ func (a *app) releases(ctx context.Context, function arn.ARN, bucket string, tru
 	if !ok {
 		return nil, usage("the function of an installation is NAME-generator", "the function %s is of no installation", name)
 	}
-	outputs, err := account.Outputs(ctx, installation+"-foundation")
+	foundation := installation + "-foundation"
+	outputs, err := account.Outputs(ctx, foundation)
 	if err != nil {
 		return nil, err
 	}
-	at := ops.ReleaseAt{Bucket: outputs["PackageBucketArn"], Profile: outputs["SigningProfileVersionArn"], Alias: function.String()}
+	stands, err := ops.ReadFoundation(ops.PlaceOf(function), foundation, outputs)
+	if err != nil {
+		return nil, err
+	}
+	at := ops.ReleaseAt{Installation: &stands, Bucket: outputs["PackageBucketArn"], Profile: outputs["SigningProfileVersionArn"], Alias: function.String()}
 	if bucket != "" && bucket != at.Bucket {
 		return nil, usage("the bucket of packages is "+at.Bucket, "--depot s3:%s is not this installation's", bucket)
+	}
+	if compared {
+		if at.Properties, at.Unjudged, err = account.FunctionProperties(ctx, installation); err != nil {
+			return nil, err
+		}
 	}
 	return account.Releases(at, trust)
 }
@@ -84,7 +106,7 @@ func (s *steps) openCloud(ctx context.Context, a *app, trust *certificate.Trust)
 	if function == (arn.ARN{}) {
 		return nil, usage("--home names the home of an installation on AWS: it says in which region and account the bucket is", "the home %s is not on AWS", dir)
 	}
-	return a.releases(ctx, function, strings.TrimPrefix(s.depot, "s3:"), trust)
+	return a.releases(ctx, function, strings.TrimPrefix(s.depot, "s3:"), trust, false)
 }
 
 // stamp has AWS Signer sign a release whose statement is complete, in a depot

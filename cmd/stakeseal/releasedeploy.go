@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +17,7 @@ import (
 
 func (a *app) releaseDeployVerb() *cobra.Command {
 	var s steps
-	var noTrust bool
+	var noTrust, outOfOrder bool
 	cmd := &cobra.Command{
 		Use:   "deploy DIGEST --depot DIR",
 		Short: "Put a signed release in force in a home",
@@ -31,18 +31,24 @@ Settings that differ from those in force, or for the first release from the
 home's own generator.yaml, are shown and asked about: the signatures do not say
 for which installation a release was meant.
 
+A release supersedes the one that its reviewers compared it with. One that does
+not follow the release in force is refused: an older one that somebody kept, one
+of two that were reviewed at the same time, one of another installation. To go
+back there is release rollback; --out-of-order takes it all the same, and asks.
+
 After an interruption, run it again: a release is in force whole or not at all.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.releaseDeploy(cmd.Context(), s, args[0], noTrust)
+			return a.releaseDeploy(cmd.Context(), s, args[0], noTrust, outOfOrder)
 		},
 	}
 	s.flags(cmd, "depot")
+	cmd.Flags().BoolVar(&outOfOrder, "out-of-order", false, "take a release that does not follow the one in force too, after asking")
 	cmd.Flags().BoolVar(&noTrust, "leave-trust-file", false, "leave trust.yaml alone, and print the entry to add by hand")
 	return cmd
 }
 
-func (a *app) releaseDeploy(ctx context.Context, s steps, name string, leave bool) error {
+func (a *app) releaseDeploy(ctx context.Context, s steps, name string, leave, outOfOrder bool) error {
 	digest, err := packageDigest(name)
 	if err != nil {
 		return err
@@ -62,8 +68,11 @@ func (a *app) releaseDeploy(ctx context.Context, s steps, name string, leave boo
 	if err != nil {
 		return err
 	}
-	to, err := a.releaseTarget(ctx, dir, trust)
+	to, err := a.deployTarget(ctx, dir, trust, outOfOrder)
 	if err != nil {
+		return err
+	}
+	if err := a.confirmOrderOf(ctx, to, trust, signed, outOfOrder); err != nil {
 		return err
 	}
 	if err := a.confirmSettings(ctx, dir, to, signed.Package()); err != nil {
@@ -85,7 +94,7 @@ func (a *app) releaseDeploy(ctx context.Context, s steps, name string, leave boo
 		if trust, err = loadTrust(filepath.Join(dir, trustFile)); err != nil {
 			return err
 		}
-		if to, err = a.releaseTarget(ctx, dir, trust); err != nil {
+		if to, err = a.deployTarget(ctx, dir, trust, outOfOrder); err != nil {
 			return err
 		}
 	}
@@ -96,7 +105,22 @@ func (a *app) releaseDeploy(ctx context.Context, s steps, name string, leave boo
 	if err != nil {
 		return err
 	}
-	return a.reportRelease(dir, in)
+	return a.reportRelease(dir, trust, in)
+}
+
+// confirmOrderOf refuses a release that does not follow the one in force, before
+// anything is asked or written; or asks, where --out-of-order was given.
+func (a *app) confirmOrderOf(ctx context.Context, to target, trust *certificate.Trust, s *release.Signed, outOfOrder bool) error {
+	inForce, err := to.Named(ctx)
+	if err != nil && !errors.Is(err, release.ErrNoRelease) {
+		return err
+	}
+	err = release.MayFollow(trust, s, inForce)
+	if err == nil || !outOfOrder {
+		return err
+	}
+	a.say("warning: %v", err)
+	return a.confirm(fmt.Sprintf("Put package %s in force all the same?", s.Release.Package))
 }
 
 // confirmSettings asks about each setting that a package would change here.
@@ -146,11 +170,16 @@ func (a *app) releaseRollbackVerb() *cobra.Command {
 			if err := a.confirm("Bring back the release before in " + dir + "?"); err != nil {
 				return err
 			}
+			was, err := to.Named(cmd.Context())
+			if err != nil {
+				return err
+			}
 			in, err := to.Rollback(cmd.Context(), a.now())
 			if err != nil {
 				return err
 			}
-			return a.reportRelease(dir, in)
+			a.say("rolled back from package %s", was)
+			return a.reportRelease(dir, trust, in)
 		},
 	}
 }
@@ -243,95 +272,18 @@ func (a *app) releaseRevoke(ctx context.Context, s steps, name, reason string) e
 		}{"stakeseal/release-revocation/v1", digest.String()})
 	}
 	a.say("revoked; tell those who keep other trust files to mark it too")
-	return nil
-}
-
-func (a *app) releaseVerifyVerb() *cobra.Command {
-	return &cobra.Command{
-		Use:   "verify",
-		Short: "Say whether what is in force is what was reviewed and signed",
-		Long: `Verify the release in force in the home, from the bytes of its program to the last
-signature, by the home's trust file: that the program and settings are those of the
-package, that a developer submitted it, release managers approved and signed it,
-and that it is listed, valid now and not revoked. It needs no network.
-
-To see that the package is its source too: stakeseal release rebuild.
-Exit codes: 0 it is, 3 it is not, 2 no release is in force.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, trust, err := a.releaseHome()
-			if err != nil {
-				return err
-			}
-			to, err := a.releaseTarget(cmd.Context(), dir, trust)
-			if err != nil {
-				return err
-			}
-			in, err := to.InForce(cmd.Context(), a.now())
-			if err != nil {
-				return err
-			}
-			if !(release.Home{Trust: trust}).Listed(in.Signed) {
-				return fail(exitRefused, "stakeseal release deploy adds it", "%s does not list release %q: what it makes would not verify", trustFile, in.Release.Name)
-			}
-			return a.reportRelease(dir, in)
-		},
-	}
-}
-
-// reportRelease prints a release in force that was verified.
-func (a *app) reportRelease(dir string, in *release.Installed) error {
-	p := in.Package()
-	var approvers []string
-	for _, r := range in.Reviewed.Approvals {
-		approvers = append(approvers, r.By.Name)
-	}
-	signers := in.SignedBy()
-	if a.json {
-		return a.object(struct {
-			Schema     string           `json:"schema"`
-			Home       string           `json:"home"`
-			Name       string           `json:"name"`
-			Package    certificate.Hash `json:"package_sha256"`
-			Binary     certificate.Hash `json:"binary_sha256"`
-			Settings   certificate.Hash `json:"settings_sha256"`
-			Commit     string           `json:"commit"`
-			Submitted  string           `json:"submitted_by"`
-			ApprovedBy []string         `json:"approved_by"`
-			SignedBy   []string         `json:"signed_by"`
-			Review     certificate.Hash `json:"review"`
-			NotBefore  time.Time        `json:"not_before"`
-			NotAfter   time.Time        `json:"not_after,omitzero"`
-			Since      time.Time        `json:"since,omitzero"`
-			Previous   certificate.Hash `json:"previous_sha256,omitzero"`
-		}{"stakeseal/release-in-force/v1", dir, in.Release.Name, p.Digest, p.Binary, p.Provenance.Settings, p.Provenance.Commit, in.Reviewed.Submitted.By.Name,
-			approvers, signers, in.Release.Review, in.Release.NotBefore, in.Release.NotAfter, in.Since, in.Previous})
-	}
-	until := "open"
-	if !in.Release.NotAfter.IsZero() {
-		until = in.Release.NotAfter.Format(time.RFC3339)
-	}
-	t := newTable(a.out)
-	t.row("release", in.Release.Name)
-	since := "behind the function's alias, home " + dir
-	if !in.Since.IsZero() {
-		since = "since " + in.Since.Format(time.RFC3339) + ", in " + dir
-	}
-	t.row("in force", since)
-	t.row("package", p.Digest.String())
-	t.row("  program", p.Binary.String())
-	t.row("  settings", p.Provenance.Settings.String())
-	t.row("  commit", p.Provenance.Commit)
-	t.row("submitted by", in.Reviewed.Submitted.By.Name+": "+in.Reviewed.Submitted.Submission.Description)
-	t.row("approved by", joinNames(approvers))
-	t.row("signed by", joinNames(signers))
-	t.row("valid", in.Release.NotBefore.Format(time.RFC3339)+" to "+until)
-	if !in.Previous.IsZero() {
-		t.row("rollback to", in.Previous.String())
-	}
-	if err := t.flush(); err != nil {
+	to, err := a.releaseTarget(ctx, dir, trust)
+	if err != nil {
 		return err
 	}
-	a.say("what is in force is what was reviewed and signed")
+	switch inForce, err := to.Named(ctx); {
+	case errors.Is(err, release.ErrNoRelease) || err == nil && inForce != digest:
+	case err != nil:
+		return fmt.Errorf("it is revoked; whether it is in force could not be seen: %w", err)
+	case local:
+		a.say("it is in force in %s: generate refuses from now on, until stakeseal release rollback, or another release is deployed", dir)
+	default:
+		a.say("it is still behind the function's alias, where whoever may call it can run it: generate refuses from now on; stakeseal release rollback, or deploy another release, takes it away")
+	}
 	return nil
 }

@@ -137,20 +137,39 @@ func (a *app) releaseBase(ctx context.Context, f releaseReviewFlags, depot relea
 			a.say("note: no release is in force in %s: all of the package is new", dir)
 			return nil, "", nil
 		}
-		if err != nil {
+		if err == nil {
+			return in.Package(), in.Release.Name, nil
+		}
+		// One that may run no more is what the next release follows all the same.
+		pkg, e := target.Named(ctx)
+		if e != nil || pkg.IsZero() || !release.Unfit(err) {
 			return nil, "", fmt.Errorf("the release in force, to compare with: %w", err)
 		}
-		return in.Package(), in.Release.Name, nil
+		return a.unfitBase(ctx, depot, pkg, err)
 	}
 	digest, err := packageDigest(f.against)
 	if err != nil {
 		return nil, "", err
 	}
 	s, err := release.LoadSigned(ctx, depot, trust, digest)
-	if err != nil {
+	if err == nil {
+		return s.Package(), s.Release.Name, nil
+	}
+	if !errors.Is(err, release.ErrRevoked) {
 		return nil, "", fmt.Errorf("the release to compare with: %w", err)
 	}
-	return s.Package(), s.Release.Name, nil
+	return a.unfitBase(ctx, depot, digest, err)
+}
+
+// unfitBase compares with a package that may run no more: its digest says which
+// one it is, and that is in the report and in what is signed.
+func (a *app) unfitBase(ctx context.Context, depot release.Depot, pkg certificate.Hash, why error) (*release.Package, string, error) {
+	base, err := release.Load(ctx, depot, pkg)
+	if err != nil {
+		return nil, "", fmt.Errorf("the release to compare with (%w): %w", why, err)
+	}
+	a.say("warning: the release to compare with may run no more: %v", why)
+	return base, "(may run no more)", nil
 }
 
 func (a *app) releaseDecideVerb(verb string) *cobra.Command {

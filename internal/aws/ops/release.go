@@ -152,6 +152,9 @@ func (r *Releases) Stamp(ctx context.Context, s *release.Signed) (SignedObject, 
 	if p == nil || s.Release.Package != p.Digest {
 		return SignedObject{}, fmt.Errorf("couldn't sign: %w: no signed package was loaded", release.ErrNotSigned)
 	}
+	if err := r.belongs(p); err != nil {
+		return SignedObject{}, fmt.Errorf("couldn't sign: %w", err)
+	}
 	if r.profile == "" {
 		return SignedObject{}, fmt.Errorf("couldn't sign: %w: no signing profile is named", ErrSigning)
 	}
