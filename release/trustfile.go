@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/stakeseal/stakeseal/certificate"
+	"github.com/stakeseal/stakeseal/record"
 )
 
 // errByHand says that a trust file is written in a way that this code does not
@@ -112,7 +115,25 @@ func cutEntry(lines []string, name string) ([]string, bool) {
 
 // edit changes a trust file by its lines, and holds the result to the same
 // change of what the file means.
+//
+// A link is followed first: the rename would put a file in its place, and what it
+// leads to, which others read, would stay as it was. Two runs at once take turns
+// by a lock of the folder, since a rename gives the file another inode: otherwise
+// the later one would take the earlier one's line, which may be a revocation, out
+// again. An editor takes no lock; what it saved meanwhile is not overwritten.
 func edit(path string, meaning func(*certificate.Trust), change func([]string) ([]string, bool)) error {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer folder.Close() // and unlocks
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("couldn't lock %s: %w", filepath.Dir(path), err)
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -145,6 +166,9 @@ func edit(path string, meaning func(*certificate.Trust), change func([]string) (
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
+	}
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, data) {
+		return errors.Join(fmt.Errorf("%s: %w", path, record.ErrStale), err)
 	}
 	return replace(path, out, info.Mode().Perm())
 }

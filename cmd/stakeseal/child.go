@@ -110,16 +110,28 @@ func ending(err error) string {
 }
 
 // checkProgram refuses a generator that somebody else could have put there or
-// changed: it is about to make keys.
+// changed: it is about to make keys. Where it is a link, what it leads to is
+// looked at too. A group that may write is refused but root's own: whoever is
+// added to it later could change the program.
 func checkProgram(program string) error {
-	for _, path := range []string{program, filepath.Dir(program)} {
+	real, err := filepath.EvalSymlinks(program)
+	if err != nil {
+		return usage("install both programs into one folder", "couldn't find the generator: %w", err)
+	}
+	for _, path := range []string{program, filepath.Dir(program), real, filepath.Dir(real)} {
 		info, err := os.Stat(path)
 		if err != nil {
 			return usage("install both programs into one folder", "couldn't find the generator: %w", err)
 		}
 		owner, ok := info.Sys().(*syscall.Stat_t)
-		if ok && owner.Uid != 0 && int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
-			return usage("install the programs so that only you or root can write there: chmod go-w", "others can change %s: it makes keys", path)
+		mode, sticky := info.Mode().Perm(), info.Mode()&fs.ModeSticky != 0
+		switch {
+		case ok && owner.Uid != 0 && int(owner.Uid) != os.Geteuid():
+			return usage("install the programs as root or as yourself: whoever owns a file may change it", "%s belongs to user %d, who can change it: it makes keys", path, owner.Uid)
+		case mode&0o002 != 0 && !sticky:
+			return usage("chmod go-w "+shellWord(path), "everybody can change %s: it makes keys", path)
+		case ok && mode&0o020 != 0 && !sticky && owner.Gid != 0:
+			return usage("chmod g-w "+shellWord(path), "group %d can change %s: it makes keys", owner.Gid, path)
 		}
 	}
 	return nil
