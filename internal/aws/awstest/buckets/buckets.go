@@ -148,6 +148,30 @@ func (s *Store) Dump() []byte {
 	return out
 }
 
+// Mark remembers every version of every object, and returns what brings them
+// back.
+func (s *Store) Mark() (back func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := map[string]map[string][]version{}
+	for name, b := range s.buckets {
+		kept[name] = map[string][]version{}
+		for key, versions := range b.objects {
+			kept[name][key] = slices.Clone(versions)
+		}
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for name, b := range s.buckets {
+			b.objects = map[string][]version{}
+			for key, versions := range kept[name] {
+				b.objects[key] = slices.Clone(versions)
+			}
+		}
+	}
+}
+
 func (b *bucket) keys() (out []string) {
 	for key := range b.objects {
 		if v, ok := b.current(key); ok && !v.marker {

@@ -93,6 +93,20 @@ type code struct {
 type alias struct {
 	name, version, note string
 	revision            int
+	weights             map[string]float64 // the share of another version, if any
+	due                 float64            // of that share, towards the next call
+}
+
+// next is the version that a call of the alias goes to: shares are dealt out in
+// turn, so that a test needs no luck.
+func (a *alias) next() string {
+	for other, share := range a.weights {
+		if a.due += share; a.due >= 1 {
+			a.due--
+			return other
+		}
+	}
+	return a.version
 }
 
 func newFunctions(w *World) *functions {
@@ -261,7 +275,7 @@ func (fn *function) resolve(qualifier string) *version {
 		return fn.latest
 	}
 	if a := fn.aliases[qualifier]; a != nil {
-		qualifier = a.version
+		qualifier = a.next()
 	}
 	return fn.find(qualifier)
 }

@@ -61,7 +61,11 @@ func (f *functions) listVersions(l *lambdaCall) *call.Failure {
 }
 
 func (fn *function) describeAlias(a *alias) map[string]any {
-	return map[string]any{"AliasArn": fn.arn + ":" + a.name, "Name": a.name, "FunctionVersion": a.version, "Description": a.note, "RevisionId": sumText(fn.arn + a.name + strings.Repeat(".", a.revision))[:36]}
+	out := map[string]any{"AliasArn": fn.arn + ":" + a.name, "Name": a.name, "FunctionVersion": a.version, "Description": a.note, "RevisionId": sumText(fn.arn + a.name + strings.Repeat(".", a.revision))[:36]}
+	if len(a.weights) > 0 {
+		out["RoutingConfig"] = map[string]any{"AdditionalVersionWeights": a.weights}
+	}
+	return out
 }
 
 func (f *functions) getAlias(l *lambdaCall) *call.Failure {

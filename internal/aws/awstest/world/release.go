@@ -132,6 +132,7 @@ func (f *functions) updateAlias(l *lambdaCall) *call.Failure {
 	var in struct {
 		FunctionVersion, Description string
 		RevisionID                   string `json:"RevisionId"`
+		RoutingConfig                *struct{ AdditionalVersionWeights map[string]float64 }
 	}
 	if err := call.Strict(l.Body, &in); err != nil {
 		return unknown("lambda UpdateAlias with %v", err)
@@ -150,6 +151,14 @@ func (f *functions) updateAlias(l *lambdaCall) *call.Failure {
 		case fn.find(in.FunctionVersion) == nil:
 			return nil, noFunction(fn.arn + ":" + in.FunctionVersion)
 		}
+		if in.RoutingConfig != nil {
+			for other, share := range in.RoutingConfig.AdditionalVersionWeights {
+				if len(in.RoutingConfig.AdditionalVersionWeights) > 1 || fn.find(other) == nil || other == "$LATEST" || other == in.FunctionVersion || share < 0 || share > 1 {
+					return nil, call.Refuse("InvalidParameterValueException", "routing configuration %v", in.RoutingConfig.AdditionalVersionWeights)
+				}
+			}
+			a.weights, a.due = in.RoutingConfig.AdditionalVersionWeights, 0
+		}
 		return fn.describeAlias(f.point(fn, name, in.FunctionVersion, in.Description)), nil
 	})
 }
@@ -162,7 +171,7 @@ func (f *functions) deleteFunction(l *lambdaCall) *call.Failure {
 			return nil, unknown("lambda DeleteFunction of anything but a version that is there: %q", l.qualifier)
 		}
 		for _, a := range fn.aliases {
-			if a.version == l.qualifier {
+			if _, shared := a.weights[l.qualifier]; shared || a.version == l.qualifier {
 				return nil, call.Fail(http.StatusConflict, "ResourceConflictException", "Version was not able to be deleted because the following aliases reference it: [%s]", a.name)
 			}
 		}

@@ -132,6 +132,11 @@ func (w *World) handle(r *http.Request, body []byte, at endpoint, s service, e *
 	if failure := fault.before(s, who); failure != nil || fault.Kind == Dropped || fault.Kind == Killed {
 		return nil, failure, fault.Kind
 	}
+	end := w.killed(who)
+	if end != nil && !end.After {
+		end.Kill()
+		return nil, nil, Killed
+	}
 	for _, need := range c.Needs {
 		if allowed, why := w.may(who, at.region, need); !allowed {
 			return nil, denied(s.protocol, who, need, why), 0
@@ -141,6 +146,10 @@ func (w *World) handle(r *http.Request, body []byte, at endpoint, s service, e *
 	ctx = context.WithValue(ctx, doubledKey{}, fault.Kind == Doubled)
 	answer, failure := c.Do(ctx)
 	fault.after(who)
+	if end != nil && end.After {
+		end.Kill()
+		return answer, failure, KilledAfter
+	}
 	return answer, failure, fault.Kind
 }
 

@@ -85,6 +85,7 @@ type World struct {
 	sessions  map[string]*session // by access key id
 	trail     []Event
 	faults    []*injected
+	kill      *Kill
 	problems  []string
 	expected  map[netip.AddrPort]bool
 	unknown   []string // names that were asked for and do not exist
