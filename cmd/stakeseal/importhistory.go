@@ -15,8 +15,8 @@ import (
 // heldLedger is the ledger of a signer that is stopped, and stays so while it
 // is held, with what a file says that keys signed elsewhere.
 type heldLedger struct {
-	told  map[eth.Pubkey]slashing.Mark
-	admit func(context.Context, []slashing.Admission) error
+	told map[eth.Pubkey]slashing.Mark
+	take func(context.Context, []slashing.Admission, []slashing.Mark) error
 }
 
 // openLedger holds the signer's ledger and reads the history, before anything
@@ -28,12 +28,12 @@ func (t *keystoresImport) openLedger(ctx context.Context) (done func(), err erro
 		return nil, err
 	}
 	done = func() { _ = ledger.Close() } // its writes are durable already
-	held := &heldLedger{told: map[eth.Pubkey]slashing.Mark{}, admit: func(ctx context.Context, list []slashing.Admission) error {
+	held := &heldLedger{told: map[eth.Pubkey]slashing.Mark{}, take: func(ctx context.Context, all []slashing.Admission, more []slashing.Mark) error {
 		epoch, err := ledger.Epoch(ctx)
 		if err != nil {
 			return err
 		}
-		return ledger.Admit(ctx, epoch, list)
+		return errors.Join(ledger.Admit(ctx, epoch, all), ledger.Add(ctx, epoch, more))
 	}}
 	f, err := os.Open(t.flags.history)
 	if err != nil {
@@ -54,9 +54,12 @@ func (t *keystoresImport) openLedger(ctx context.Context) (done func(), err erro
 }
 
 // assign gives the keys to the signer. Their history is in its ledger before
-// it can run again: cut short between the two, it raises floors instead.
+// it can run again: cut short between the two, it raises floors instead. For a
+// key that no signer of ours had before, the file counts as all that was
+// signed; of another its marks only rise.
 func (t *keystoresImport) assign(ctx context.Context) error {
 	var history []slashing.Admission
+	var more []slashing.Mark
 	for _, r := range t.rows {
 		if r.state != rowImported && r.state != rowThere {
 			continue
@@ -89,14 +92,18 @@ func (t *keystoresImport) assign(ctx context.Context) error {
 			continue
 		}
 		if m, ok := t.ledger.told[r.facts.Pubkey]; ok {
-			history = append(history, slashing.Admission{Mark: m, Assignment: held.Epoch})
 			r.told = true
+			if held.Epoch == 1 {
+				history = append(history, slashing.Admission{Mark: m, Assignment: held.Epoch})
+			} else {
+				more = append(more, m)
+			}
 		}
 	}
-	if len(history) == 0 {
+	if len(history)+len(more) == 0 {
 		return nil
 	}
-	if err := t.ledger.admit(context.WithoutCancel(ctx), history); err != nil {
+	if err := t.ledger.take(context.WithoutCancel(ctx), history, more); err != nil {
 		return fmt.Errorf("the keys are assigned, and their history was not taken (their duties pause instead): %w", signerFailure(t.flags.assign, err))
 	}
 	return nil

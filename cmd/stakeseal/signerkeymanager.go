@@ -207,11 +207,7 @@ func (m *keymanager) give(ctx context.Context, c *signer.Client, pubkey eth.Pubk
 	}
 	now := record.Assignment{Pubkey: pubkey, Signer: m.name, Epoch: held.Epoch + 1}
 	if told != nil {
-		epoch, err := m.epoch()
-		if err == nil {
-			err = m.ledger.Admit(ctx, epoch, []slashing.Admission{{Mark: *told, Assignment: now.Epoch}})
-		}
-		if err != nil {
+		if err := m.admit(ctx, now, *told); err != nil {
 			return m.internal("take the key's history", err)
 		}
 	}
@@ -225,6 +221,45 @@ func (m *keymanager) give(ctx context.Context, c *signer.Client, pubkey eth.Pubk
 		return signer.Outcome{Status: signer.Imported, Message: "no slashing_protection came for it: no attestation and no block is signed until what was signed before cannot conflict (about 13 minutes)"}
 	}
 	return signer.Outcome{Status: signer.Imported}
+}
+
+// admit takes what was signed for a key before an assignment into the ledger:
+// what the client told, and what our own signers noted when they let go of it.
+// A client can have an older file. Where a signer of ours may have had the key
+// and no note says what it signed, a floor stands in for that.
+func (m *keymanager) admit(ctx context.Context, now record.Assignment, mark slashing.Mark) error {
+	mark.Pubkey = now.Pubkey
+	accounted := map[string]bool{} // assignments of which it is known what was signed here
+	for e, err := range m.home.records.Events(ctx, record.EventQuery{Pubkey: now.Pubkey}) {
+		switch {
+		case err != nil:
+			return err
+		case e.Kind == eventReleased:
+			noted, err := released(e)
+			if err != nil {
+				return err
+			}
+			mark = mark.Raise(noted)
+			accounted[e.Detail["assignment"]] = true
+		case e.Kind == "assigned" && strings.HasPrefix(e.Detail["signer"], external), e.Kind == "exported-keystore":
+			accounted[e.Detail["epoch"]] = true // nothing was signed here
+		}
+	}
+	for epoch := uint64(1); epoch < now.Epoch; epoch++ {
+		if !accounted[fmt.Sprint(epoch)] {
+			floor, err := m.floor(ctx, now, "a signer of this home had it before and left no note of what it signed")
+			if err != nil {
+				return err
+			}
+			mark = mark.Raise(floor)
+			break
+		}
+	}
+	epoch, err := m.epoch()
+	if err != nil {
+		return err
+	}
+	return m.ledger.Admit(ctx, epoch, []slashing.Admission{{Mark: mark, Assignment: now.Epoch}})
 }
 
 // assignTo moves an assignment on from what was looked at, and notes who asked.
@@ -243,6 +278,10 @@ func (m *keymanager) Delete(ctx context.Context, c *signer.Client, pubkeys []eth
 	m.one.Lock()
 	defer m.one.Unlock()
 	ctx = context.WithoutCancel(ctx) // what has begun is answered, and the answer is only in the history
+	admitted, err := m.ledger.Admitted(ctx)
+	if err != nil {
+		return slices.Repeat([]signer.Outcome{m.internal("read the ledger", err)}, len(pubkeys)), nil
+	}
 	for _, pubkey := range pubkeys {
 		if c.Sees(pubkey) && m.to.Keys.Remove(pubkey) { // waits for what is under way
 			delete(m.serving, pubkey)
@@ -250,9 +289,21 @@ func (m *keymanager) Delete(ctx context.Context, c *signer.Client, pubkeys []eth
 	}
 	outcomes := make([]signer.Outcome, len(pubkeys))
 	for i, pubkey := range pubkeys {
-		outcomes[i] = m.takeAway(ctx, c, pubkey)
+		outcomes[i] = m.takeAway(ctx, c, pubkey, admitted[pubkey])
 	}
-	marks, err := m.marks(ctx)
+	// Noted before it is told: should the key come back, to whichever of our
+	// signers and with whatever file, this is known of it.
+	let := map[eth.Pubkey]uint64{}
+	for i, pubkey := range pubkeys {
+		if outcomes[i].Status == signer.Deleted {
+			let[pubkey] = admitted[pubkey]
+		}
+	}
+	err = m.home.release(ctx, m.app, m.ledger, let)
+	var marks map[eth.Pubkey]slashing.Mark
+	if err == nil {
+		marks, err = m.marks(ctx)
+	}
 	if err != nil {
 		o := m.internal("read the keys' history: they sign nothing more; ask again", err)
 		for i := range outcomes {
@@ -261,14 +312,17 @@ func (m *keymanager) Delete(ctx context.Context, c *signer.Client, pubkeys []eth
 		return outcomes, nil
 	}
 	var told []slashing.Mark
+	seen := map[eth.Pubkey]bool{} // asked for twice, told once
 	for i, pubkey := range pubkeys {
 		mark, known := marks[pubkey]
 		switch {
 		case outcomes[i].Status == signer.NotActive && !known:
 			outcomes[i].Status = signer.NotFound
 		case known && (outcomes[i].Status == signer.Deleted || outcomes[i].Status == signer.NotActive):
-			told = append(told, mark)
-			delete(marks, pubkey) // asked for twice, told once
+			if !seen[pubkey] {
+				told = append(told, mark)
+			}
+			seen[pubkey] = true
 		}
 		m.log.Info("a key was taken away through the keymanager API", "client", c.Name, "pubkey", pubkey.String(), "status", string(outcomes[i].Status), "why", outcomes[i].Message)
 	}
@@ -277,7 +331,11 @@ func (m *keymanager) Delete(ctx context.Context, c *signer.Client, pubkeys []eth
 
 // takeAway ends a key's assignment to this signer: Deleted. Of a key that it
 // does not have, NotActive: what it signed, if anything, is in the ledger.
-func (m *keymanager) takeAway(ctx context.Context, c *signer.Client, pubkey eth.Pubkey) signer.Outcome {
+//
+// It does neither where the ledger has not all that our signers signed: told as
+// the key's history, it would have another sign what one of ours signed.
+// admitted is the assignment under which it had all.
+func (m *keymanager) takeAway(ctx context.Context, c *signer.Client, pubkey eth.Pubkey, admitted uint64) signer.Outcome {
 	if !c.Sees(pubkey) {
 		return signer.Outcome{Status: signer.NotFound}
 	}
@@ -287,12 +345,16 @@ func (m *keymanager) takeAway(ctx context.Context, c *signer.Client, pubkey eth.
 		return signer.Outcome{Status: signer.NotActive}
 	case err != nil:
 		return m.internal("read the key's assignment", err)
-	case strings.HasPrefix(held.Signer, external):
+	case strings.HasPrefix(held.Signer, external) && admitted == held.Epoch-1:
 		return signer.Outcome{Status: signer.NotActive}
+	case strings.HasPrefix(held.Signer, external) && admitted == 0:
+		return signer.Outcome{Status: signer.NotFound}
+	case strings.HasPrefix(held.Signer, external):
+		return notTaken("another signer of this home had it after this one, and has its history")
 	case held.Signer != m.name:
-		// What this ledger has of it is not all of it: told as its history, it
-		// would have another sign what that signer signed.
 		return notTaken("signer %q of this home has it now, and its history: stop it there", held.Signer)
+	case admitted != held.Epoch:
+		return notTaken("it is assigned to this signer and was not served yet, so that what was signed with it is not known here: see the signer's log")
 	}
 	v, err := m.home.which(ctx, pubkey.Hex())
 	if err != nil {
