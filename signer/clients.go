@@ -24,13 +24,9 @@ func NewClients() *Clients {
 	return &Clients{tokens: map[[32]byte]*Client{}, certificates: map[[32]byte]*Client{}}
 }
 
-// Anyone lets everybody who can connect be c, but for its Rights: keys are
-// brought and taken away by somebody who is known. See Exposed.
-func (l *Clients) Anyone(c *Client) {
-	unknown := *c
-	unknown.Rights = nil
-	l.anyone = &unknown
-}
+// Anyone lets everybody who can connect be c. See Exposed. Whatever c was
+// granted, the keymanager API is for those who are known: see managed.
+func (l *Clients) Anyone(c *Client) { l.anyone = c }
 
 // MinToken is the least length of a token, bytes: 128 bits in hex.
 const MinToken = 32

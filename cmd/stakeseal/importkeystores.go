@@ -108,7 +108,7 @@ func (a *app) importKeystores(ctx context.Context, dir string, f keystoresFlags)
 // takeKeystores takes a folder's keys into an opened home.
 func (a *app) takeKeystores(ctx context.Context, h *home, dir string, f keystoresFlags) (err error) {
 	take := &keystoresImport{app: a, home: h, flags: f, taken: map[eth.Pubkey]*keystoreRow{}}
-	if err := take.facts(dir); err != nil {
+	if err := take.facts(); err != nil {
 		return err
 	}
 	if take.into, err = a.newImporter(ctx, h); err != nil {
@@ -122,7 +122,7 @@ func (a *app) takeKeystores(ctx context.Context, h *home, dir string, f keystore
 		return err
 	}
 	if len(take.rows) == 0 {
-		return usage("name the folder that holds them; files of Prysm's wallet are no keystores of single keys: prysm accounts backup writes such", "no keystore (EIP-2335, NAME.json) was found in %s", dir)
+		return usage("name the folder that holds them; the file of a Prysm wallet is none: its validator accounts backup writes some", "no keystore (EIP-2335, NAME.json) was found in %s", dir)
 	}
 	if f.history != "" && !f.dry {
 		done, err := take.openLedger(ctx)
@@ -172,7 +172,7 @@ type keystoresImport struct {
 }
 
 // facts judges what the flags say of all keys, before anything is opened.
-func (t *keystoresImport) facts(dir string) (err error) {
+func (t *keystoresImport) facts() (err error) {
 	f, h := t.flags, t.home
 	if h.cloud != nil && f.assign != "" {
 		return usage("stakeseal assign does, as who may assign; then, with the signer stopped: stakeseal signer import SIGNER FILE", "on AWS the importer may not assign keys")
