@@ -39,7 +39,9 @@ says whose key is whose: developers, release_managers, release_threshold.
 		a.releaseSignVerb(), a.releaseDeployVerb(), a.releaseRollbackVerb(), a.releaseRevokeVerb(), a.releaseVerifyVerb(), a.releaseRebuildVerb())
 	for _, sub := range cmd.Commands() {
 		run := sub.RunE
-		sub.RunE = func(cmd *cobra.Command, args []string) error { return releaseError(run(cmd, args)) }
+		sub.RunE = func(cmd *cobra.Command, args []string) error {
+			return stepDenied(cmd.Name(), releaseError(run(cmd, args)))
+		}
 	}
 	return cmd
 }

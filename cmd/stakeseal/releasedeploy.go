@@ -11,6 +11,7 @@ import (
 
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/internal/aws/arn"
+	"github.com/stakeseal/stakeseal/internal/aws/session"
 	"github.com/stakeseal/stakeseal/internal/config"
 	"github.com/stakeseal/stakeseal/release"
 )
@@ -123,6 +124,14 @@ func (a *app) confirmOrderOf(ctx context.Context, to target, trust *certificate.
 	return a.confirm(fmt.Sprintf("Put package %s in force all the same?", s.Release.Package))
 }
 
+// unseen says whether what is in force could not be looked at, which says
+// nothing about it: then there is nothing to compare with, and nobody is asked to
+// agree. That an object or a function is gone, says that it is not whole.
+func unseen(err error) bool {
+	fault, ok := errors.AsType[*session.Fault](err)
+	return ok && fault.Code != "NoSuchKey" && fault.Code != "ResourceNotFoundException"
+}
+
 // confirmSettings asks about each setting that a package would change here.
 func (a *app) confirmSettings(ctx context.Context, dir string, to target, p *release.Package) error {
 	var before *config.Generator
@@ -130,6 +139,8 @@ func (a *app) confirmSettings(ctx context.Context, dir string, to target, p *rel
 	in, err := to.InForce(ctx, a.now())
 	if err == nil {
 		before = in.Package().Settings
+	} else if unseen(err) {
+		return err
 	} else {
 		// None yet, or one that does not verify any more.
 		place = "the home's " + config.GeneratorFile
@@ -151,37 +162,6 @@ func (a *app) confirmSettings(ctx context.Context, dir string, to target, p *rel
 		a.say("%s: %s: %s, here %s", c.Weight, c.Name, orDash(release.Shown(c.After)), orDash(release.Shown(c.Before)))
 	}
 	return a.confirm(fmt.Sprintf("Is package %s meant for %s?", p.Digest, dir))
-}
-
-func (a *app) releaseRollbackVerb() *cobra.Command {
-	return &cobra.Command{
-		Use:   "rollback",
-		Short: "Bring back the release that was in force before",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, trust, err := a.releaseHome()
-			if err != nil {
-				return err
-			}
-			to, err := a.releaseTarget(cmd.Context(), dir, trust)
-			if err != nil {
-				return err
-			}
-			if err := a.confirm("Bring back the release before in " + dir + "?"); err != nil {
-				return err
-			}
-			was, err := to.Named(cmd.Context())
-			if err != nil {
-				return err
-			}
-			in, err := to.Rollback(cmd.Context(), a.now())
-			if err != nil {
-				return err
-			}
-			a.say("rolled back from package %s", was)
-			return a.reportRelease(dir, trust, in)
-		},
-	}
 }
 
 func (a *app) releaseRevokeVerb() *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,9 @@ Exit codes: 0 it is, 3 it is not, 2 no release is in force.`,
 				return err
 			}
 			in, err := to.InForce(cmd.Context(), a.now())
+			if errors.Is(err, release.ErrNotReviewed) || errors.Is(err, release.ErrNotSigned) {
+				return fail(exitRefused, "somebody put it there beside the releases, or a key is revoked since: deploy one that is signed", "what is in force was not released: %w", err)
+			}
 			if err != nil {
 				return err
 			}
