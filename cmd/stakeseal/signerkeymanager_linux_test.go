@@ -356,7 +356,7 @@ func TestKeymanagerExitIndex(t *testing.T) {
 	s := newManagedTest(t, 1)
 	hoodi, _ := eth.LookupNetwork("hoodi")
 	canned := &cannedNode{network: hoodi, head: uint64(time.Now().Unix()-hoodi.GenesisTime)/hoodi.SecondsPerSlot - 1, quirks: map[string]bool{},
-		validators: []cannedValidator{{}, {s.keys[0].String(), eth.Credentials{1}.String(), "active_ongoing", "32000000000"}}}
+		validators: []cannedValidator{{}, canned(s.keys[0].String(), eth.Credentials{1}.String(), "active_ongoing", "32000000000")}}
 	node := httptest.NewServer(canned)
 	defer node.Close()
 	home := filepath.Join(s.dir, "h", "home.yaml")

@@ -84,8 +84,8 @@ func (w *witness) saw(round int, p spot, fill byte, signature string) {
 	w.claims = append(w.claims, claim)
 }
 
-// ask asks for one signature; "" if none came.
-func (p *serving) ask(client *http.Client, key eth.Pubkey, body string) string {
+// signature asks for one; "" if none came.
+func (p *serving) signature(client *http.Client, key eth.Pubkey, body string) string {
 	r, err := client.Post(p.url+"/api/v1/eth2/sign/"+key.String(), "application/json", strings.NewReader(body))
 	if err != nil {
 		return ""
@@ -108,7 +108,7 @@ func (p *serving) askAll(t *testing.T, places []spot) (asked, signed int) {
 	}
 	for _, at := range places {
 		if at.block { // not of the batch
-			if p.ask(http.DefaultClient, at.key, at.message(0xee)) != "" {
+			if p.signature(http.DefaultClient, at.key, at.message(0xee)) != "" {
 				signed++
 			}
 			asked++
@@ -187,7 +187,7 @@ func TestSignerKilledUnderLoad(t *testing.T) {
 				for n := uint64(0); !stop.Load(); n++ {
 					key := s.keys[int(n)%(keys/workers*2)+worker/2*(keys/workers*2)]
 					at := spot{key, n%8 == 7, w.from(key) + n/4}
-					if signature := p.ask(client, key, at.message(fill)); signature != "" {
+					if signature := p.signature(client, key, at.message(fill)); signature != "" {
 						w.saw(round, at, fill, signature)
 					}
 					if count.Add(1) == until {
