@@ -1,4 +1,4 @@
-// Command cost measures what an order costs on AWS: it has the released
+// Command cost measures what an order and signing cost on AWS: it has the released
 // bootstrap fill orders in a simulation of the services, takes the billed
 // durations and counts every request and every byte of an item, and multiplies
 // them with a dated list of prices. It is run by make cost.
@@ -85,6 +85,10 @@ func measure() (err error) {
 	if err != nil {
 		return err
 	}
+	signed, err := a.signing()
+	if err != nil {
+		return err
+	}
 	sample, err := sampleBill()
 	if err != nil {
 		return err
@@ -94,6 +98,7 @@ func measure() (err error) {
 		return err
 	}
 	a.report(begun, alone, pbkdf2Bill, scryptBill, sample)
+	signed.report()
 	return nil
 }
 

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/internal/aws/session"
@@ -325,5 +328,62 @@ func TestForeignMarks(t *testing.T) {
 	}
 	if got, err := other.Admitted(ctx); err != nil || len(got) != 0 {
 		t.Errorf("another network's keys are %v, %v", got, err)
+	}
+}
+
+// markSeeds are items as they are written, and one that is not.
+func markSeeds() []standing {
+	m := slashing.Mark{Pubkey: slashingtest.Key(1), Block: true, Slot: 1<<64 - 1, BlockRoot: eth.Root{1}, Attestation: true, Source: 1, Target: 2, Root: eth.Root{2}}
+	return []standing{
+		{root: genesis, mark: m, signer: "signer-a", ledger: "ledger-1", assignment: 1, held: 2, version: 3},
+		{root: genesis, mark: slashing.Mark{Pubkey: slashingtest.Key(2)}, signer: "external:x", ledger: "ledger-2", version: 1},
+		{mark: m},
+	}
+}
+
+// FuzzMark: whatever stands in a key's item, with a digest that fits, it reads
+// as the mark of that key and network, which writes the same item again, or is
+// ErrCorrupt.
+func FuzzMark(f *testing.F) {
+	for i, st := range markSeeds() {
+		k := markKey(st.mark.Pubkey, st.root)
+		f.Add(k.pk, k.sk, st.signer, st.ledger, fmt.Sprint(st.assignment), fmt.Sprint(st.version), fmt.Sprint(st.mark.Slot), st.mark.BlockRoot[:], fmt.Sprint(st.mark.Target), st.mark.Root[:], i%2 == 0)
+	}
+	f.Fuzz(func(t *testing.T, pk, sk, signer, ledger, assignment, version, slot string, blockRoot []byte, target string, root []byte, whole bool) {
+		n := func(s string) types.AttributeValue { return &types.AttributeValueMemberN{Value: s} }
+		it := key{pk, sk}.item()
+		it[attrSigner], it[attrLedger], it[attrAssignment], it[attrHeld], it[attrVersion] = str(signer), str(ledger), n(assignment), n(assignment), n(version)
+		it[attrSlot], it[attrBlockRoot] = n(slot), bin(blockRoot)
+		if whole {
+			it[attrSource], it[attrTarget], it[attrRoot] = n(target), n(target), bin(root)
+		}
+		st, _ := it.standing("table")
+		it[attrSum] = st.item("table")[attrSum] // as an attacker would note it
+		st, err := it.standing("table")
+		if err != nil {
+			if !errors.Is(err, record.ErrCorrupt) || errors.Is(err, record.ErrFormat) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if markKey(st.mark.Pubkey, st.root) != it.key() || st.version == 0 || !reflect.DeepEqual(st.item("table"), it) {
+			t.Fatalf("%+v is read from %v", st, it)
+		}
+		if _, err := it.standing("another"); !errors.Is(err, record.ErrCorrupt) {
+			t.Fatalf("reads in another table: %v", err)
+		}
+	})
+}
+
+// TestMarkSeeds fails when the fuzz target starts from nothing that reads.
+func TestMarkSeeds(t *testing.T) {
+	for i, st := range markSeeds() {
+		got, err := st.item("table").standing("table")
+		if want := st.version > 0; (err == nil) != want || want && got != st {
+			t.Errorf("seed %d reads as %+v, %v", i, got, err)
+		}
+	}
+	if len(markSeeds()) < 3 {
+		t.Error("no seeds")
 	}
 }
