@@ -387,3 +387,28 @@ func TestMarkSeeds(t *testing.T) {
 		t.Error("no seeds")
 	}
 }
+
+// TestCreateLedgerKnowsItsOwn: the ledger that a lost answer made is the one
+// that is returned, and so with one that replaces it.
+func TestCreateLedgerKnowsItsOwn(t *testing.T) {
+	for _, terse := range []bool{false, true} {
+		f := newFake()
+		f.terse = terse
+		s := f.store(t)
+		first := len(f.calls) + 1
+		f.fault = func(n int) fate {
+			if n == first {
+				return lost
+			}
+			return answered
+		}
+		info, err := s.CreateLedger(ctx, "signer-a", genesis)
+		must(t, err)
+		first = len(f.calls) + 2 // the second write of it, after the first has met the one that is there
+		next, err := s.ReplaceLedger(ctx, info, genesis)
+		must(t, err)
+		if stands, err := s.head(ctx, "signer-a"); err != nil || stands.Info != next || stands.beat != 1 {
+			t.Errorf("%+v, %v", stands, err)
+		}
+	}
+}

@@ -213,3 +213,27 @@ func TestManyKeysAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestHeldMark: a process that looked who holds the ledger just before another
+// took it finds the other's epoch in the mark, and signs nothing by it.
+func TestHeldMark(t *testing.T) {
+	f := newFake()
+	l, next := held(t, f.store(t), 2), openLedger(t, f.store(t), "signer-a")
+	must(t, sign(l, slashingtest.Attestation(1, 1, 2, 1)))
+	head := clone(f.tables[tables.Ledger][headKey("signer-a")])
+	must(t, next.Hold(ctx, 2))
+	must(t, next.Sign(ctx, 2, []slashing.Claim{slashingtest.Attestation(1, 2, 3, 1)})[0])
+	f.tables[tables.Ledger][headKey("signer-a")] = head // as it was when the former looked
+	for _, c := range []slashing.Claim{slashingtest.Attestation(1, 3, 4, 1), slashingtest.Attestation(1, 2, 3, 1), slashingtest.Block(1, 9, 1)} {
+		if err := sign(l, c); !errors.Is(err, slashing.ErrHolder) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	if err := l.Admit(ctx, 1, []slashing.Admission{{Mark: slashing.Mark{Pubkey: slashingtest.Key(1)}, Assignment: 2}}); !errors.Is(err, slashing.ErrHolder) {
+		t.Errorf("Admit: %v", err)
+	}
+	must(t, sign(l, slashingtest.Attestation(2, 1, 2, 1))) // whose mark the next has not written: it is bound by this
+	if err := next.Sign(ctx, 1, []slashing.Claim{slashingtest.Attestation(2, 1, 2, 2)})[0]; !errors.Is(err, slashing.ErrSlashable) {
+		t.Errorf("the next: %v", err)
+	}
+}
