@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -444,7 +445,11 @@ func (t *keystoresImport) outcome(count map[string]int) error {
 	case count[rowConflict] > 0:
 		return fail(exitConflict, "look at these keys with stakeseal show, then decide which of the two is right", "%d of %d keystores contradict a record or an assignment", count[rowConflict], len(t.rows))
 	case count[rowRefused] > 0:
-		return fail(exitRefused, "they were left out; run it again when they are mended: what is there is found", "%d of %d keystores were refused", count[rowRefused], len(t.rows))
+		hint := "they were left out; run it again when they are mended: what is there is found"
+		if slices.ContainsFunc(t.rows, func(r *keystoreRow) bool { return r.state == rowRefused && r.found[0].Code == "password-missing" }) {
+			hint = "--password-file FILE has the one password of all, or --passwords DIR a file for each; what is there is found again"
+		}
+		return fail(exitRefused, hint, "%d of %d keystores were refused", count[rowRefused], len(t.rows))
 	}
 	return nil
 }

@@ -196,6 +196,9 @@ func TestImportKeystoresRefused(t *testing.T) {
 			s.put(c.password, dir, "keystore.txt")
 		}
 		o, rows := s.importKeystores(c.exit, s.path(dir))
+		if (c.code == "password-missing") != strings.Contains(o.err, "hint: --password-file FILE") {
+			t.Errorf("%s: the hint: %s", name, o.err)
+		}
 		if len(rows) != 1 || rows[0].State != rowRefused || rows[0].Findings[0].Code != c.code || !strings.Contains(rows[0].Findings[0].Says, c.says) || !strings.Contains(o.err, "hint") {
 			t.Errorf("%s: %s%s", name, o.out, o.err)
 		}
