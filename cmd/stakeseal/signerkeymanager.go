@@ -64,7 +64,7 @@ func (l *loader) manage(ctx context.Context, service *signer.Service, settings *
 	if len(changers) == 0 {
 		return nil
 	}
-	if l.home.cloud != nil {
+	if l.home.remote() {
 		l.log.Warn("nobody can bring or take away keys through the keymanager API: on AWS keys come and go by their assignments only", "clients", strings.Join(changers, " "))
 		return nil
 	}
@@ -207,7 +207,7 @@ func (m *keymanager) give(ctx context.Context, c *signer.Client, pubkey eth.Pubk
 	}
 	now := record.Assignment{Pubkey: pubkey, Signer: m.name, Epoch: held.Epoch + 1}
 	if told != nil {
-		if err := m.admit(ctx, now, *told); err != nil {
+		if err := m.admitTold(ctx, now, *told); err != nil {
 			return m.internal("take the key's history", err)
 		}
 	}
@@ -223,11 +223,11 @@ func (m *keymanager) give(ctx context.Context, c *signer.Client, pubkey eth.Pubk
 	return signer.Outcome{Status: signer.Imported}
 }
 
-// admit takes what was signed for a key before an assignment into the ledger:
+// admitTold takes what was signed for a key before an assignment into the ledger:
 // what the client told, and what our own signers noted when they let go of it.
 // A client can have an older file. Where a signer of ours may have had the key
 // and no note says what it signed, a floor stands in for that.
-func (m *keymanager) admit(ctx context.Context, now record.Assignment, mark slashing.Mark) error {
+func (m *keymanager) admitTold(ctx context.Context, now record.Assignment, mark slashing.Mark) error {
 	mark.Pubkey = now.Pubkey
 	accounted := map[string]bool{} // assignments of which it is known what was signed here
 	for e, err := range m.home.records.Events(ctx, record.EventQuery{Pubkey: now.Pubkey}) {

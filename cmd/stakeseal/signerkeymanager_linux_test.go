@@ -49,7 +49,7 @@ func newManagedTest(t *testing.T, keys int) *signerTest {
 func tokenOf(client string) string { return client + strings.Repeat("-0123456789abcdef", 2) }
 
 // ask sends a request as a client; "" sends no token.
-func (p *serving) ask(client, method, path string, body any) (int, string) {
+func (p *serving) askAs(client, method, path string, body any) (int, string) {
 	p.s.t.Helper()
 	var data []byte
 	if text, ok := body.(string); ok {
@@ -81,7 +81,7 @@ func (p *serving) ask(client, method, path string, body any) (int, string) {
 }
 
 func (p *serving) vote(key eth.Pubkey, source, target uint64, root byte) int {
-	code, _ := p.ask("vc", "POST", "/api/v1/eth2/sign/"+key.String(), attestationBody(source, target, root))
+	code, _ := p.askAs("vc", "POST", "/api/v1/eth2/sign/"+key.String(), attestationBody(source, target, root))
 	return code
 }
 
@@ -100,7 +100,7 @@ func (a managedAnswer) statuses() (text string) {
 
 func (p *serving) change(client, method string, body any) (a managedAnswer) {
 	p.s.t.Helper()
-	code, text := p.ask(client, method, "/eth/v1/keystores", body)
+	code, text := p.askAs(client, method, "/eth/v1/keystores", body)
 	if err := json.Unmarshal([]byte(text), &a); err != nil || code != 200 {
 		p.s.t.Fatalf("%s %v: %d %s", method, err, code, text)
 	}
@@ -156,7 +156,7 @@ func TestKeymanager(t *testing.T) {
 			t.Errorf("%+v: %d", c, code)
 		}
 	}
-	if code, text := a.ask("manager", "GET", "/eth/v1/keystores", nil); code != 200 || strings.Count(text, `"readonly":false`) != 4 || !strings.Contains(text, "m/12381/3600/1/0/0") {
+	if code, text := a.askAs("manager", "GET", "/eth/v1/keystores", nil); code != 200 || strings.Count(text, `"readonly":false`) != 4 || !strings.Contains(text, "m/12381/3600/1/0/0") {
 		t.Errorf("%d %s", code, text)
 	}
 	if out := s.must("list", "--signer", "signer-a", "--json"); strings.Count(out, "\n") != 4 || strings.Count(out, `"order":"imported"`) != 2 {
@@ -240,7 +240,7 @@ func TestKeymanager(t *testing.T) {
 	// Who may not.
 	for client, want := range map[string]int{"vc": 403, "closer": 403, "narrow": 200, "": 401} {
 		for _, method := range []string{"POST", "DELETE"} {
-			code, text := a.ask(client, method, "/eth/v1/keystores", map[string]any{"keystores": []string{string(k[2].file)}, "passwords": []string{k[2].password}, "pubkeys": []eth.Pubkey{k[1].pubkey}})
+			code, text := a.askAs(client, method, "/eth/v1/keystores", map[string]any{"keystores": []string{string(k[2].file)}, "passwords": []string{k[2].password}, "pubkeys": []eth.Pubkey{k[1].pubkey}})
 			if code != want || client == "narrow" && (strings.Contains(text, "imported") || strings.Contains(text, "deleted")) {
 				t.Errorf("%s as %q: %d %s", method, client, code, text)
 			}
@@ -249,7 +249,7 @@ func TestKeymanager(t *testing.T) {
 	if code := a.vote(k[1].pubkey, now-1, now, 1); code != 412 { // still there
 		t.Errorf("a key that nobody took away: %d", code)
 	}
-	if code, _ := a.ask("closer", "POST", "/eth/v1/validator/"+k[1].pubkey.String()+"/voluntary_exit", nil); code != 501 {
+	if code, _ := a.askAs("closer", "POST", "/eth/v1/validator/"+k[1].pubkey.String()+"/voluntary_exit", nil); code != 501 {
 		t.Errorf("an exit without beacon nodes: %d", code)
 	}
 	if code := a.end(syscall.SIGTERM); code != 0 {
@@ -270,7 +270,7 @@ func TestKeymanager(t *testing.T) {
 }
 
 func (p *serving) publicKeysAs(client string) (keys []eth.Pubkey) {
-	_, text := p.ask(client, "GET", "/api/v1/eth2/publicKeys", nil)
+	_, text := p.askAs(client, "GET", "/api/v1/eth2/publicKeys", nil)
 	_ = json.Unmarshal([]byte(text), &keys)
 	return keys
 }
@@ -323,7 +323,7 @@ func TestKeymanagerKilled(t *testing.T) {
 	for range rounds {
 		begun := time.Now()
 		done := make(chan bool)
-		go func() { a.ask("manager", "POST", "/eth/v1/keystores", body); close(done) }()
+		go func() { a.askAs("manager", "POST", "/eth/v1/keystores", body); close(done) }()
 		time.Sleep(rand.N(300 * time.Millisecond))
 		a.end(syscall.SIGKILL)
 		<-done
@@ -369,7 +369,7 @@ func TestKeymanagerExitIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := s.serve("signer-a")
-	code, text := a.ask("closer", "POST", "/eth/v1/validator/"+s.keys[0].String()+"/voluntary_exit?epoch=9", nil)
+	code, text := a.askAs("closer", "POST", "/eth/v1/validator/"+s.keys[0].String()+"/voluntary_exit?epoch=9", nil)
 	var got struct {
 		Data struct {
 			Message   struct{ Epoch, Validator_index string }
@@ -392,7 +392,7 @@ func TestKeymanagerExitIndex(t *testing.T) {
 		t.Errorf("audit: %s", out)
 	}
 	for _, client := range []string{"manager", "vc"} {
-		if code, _ := a.ask(client, "POST", "/eth/v1/validator/"+s.keys[0].String()+"/voluntary_exit", nil); code != 403 {
+		if code, _ := a.askAs(client, "POST", "/eth/v1/validator/"+s.keys[0].String()+"/voluntary_exit", nil); code != 403 {
 			t.Errorf("an exit as %s: %d", client, code)
 		}
 	}
