@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -454,5 +455,26 @@ func TestKeymanagerTwoSigners(t *testing.T) {
 	}
 	if code := b.vote(k[1].pubkey, now-1, now, 2); code != 412 {
 		t.Errorf("it signs what conflicts with a signer that left no note: %d", code)
+	}
+}
+
+// TestKeymanagerOnAWS: a signer's role there may neither import nor assign, so
+// the service has no keymanager, whatever was granted, and answers 501.
+func TestKeymanagerOnAWS(t *testing.T) {
+	var log bytes.Buffer
+	for scheme, want := range map[string]bool{"dynamodb": false, "sqlite": true} {
+		s := newSite(t)
+		a := &app{}
+		h := s.opened(a)
+		h.generator.Store.Scheme = scheme
+		l := &loader{app: a, home: h, name: "signer-a", log: slog.New(slog.NewTextHandler(&log, nil))}
+		service := &signer.Service{}
+		err := l.manage(t.Context(), service, &signerSettings{Clients: []clientEntry{{Name: "manager", Operations: []string{"KEYMANAGER"}}}})
+		if err != nil || (service.Keymanager != nil) != want {
+			t.Errorf("%s: %v, %v", scheme, service.Keymanager, err)
+		}
+	}
+	if !strings.Contains(log.String(), "by their assignments only") {
+		t.Errorf("it says %s", &log)
 	}
 }
