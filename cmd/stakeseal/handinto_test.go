@@ -268,11 +268,13 @@ func TestHandIntoUnclear(t *testing.T) {
 		answer func(*keymanagers, http.ResponseWriter, *http.Request)
 		at     string
 	}{
-		"it breaks":        {code(500), "1 10"},
-		"another form":     {say(`{"data":[{"status":"imported"}]}`), "1 10"},
-		"another word":     {say(`{"data":[` + strings.Repeat(`{"status":"yes"},`, 9) + `{"status":"error"}]}`), "2 9"},
-		"not JSON":         {say(`<html>`), "1 10"},
-		"a redirect":       {func(_ *keymanagers, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect) }, "1 10"},
+		"it breaks":    {code(500), "1 10"},
+		"another form": {say(`{"data":[{"status":"imported"}]}`), "1 10"},
+		"another word": {say(`{"data":[` + strings.Repeat(`{"status":"yes"},`, 9) + `{"status":"error"}]}`), "2 9"},
+		"not JSON":     {say(`<html>`), "1 10"},
+		"a redirect": {func(_ *keymanagers, w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, "1 10"},
 		"it is cut":        {func(*keymanagers, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "1 10"},
 		"it is refused":    {code(400), "11 0"},
 		"no right to send": {code(403), "11 0"},
