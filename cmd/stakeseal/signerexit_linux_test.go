@@ -177,3 +177,35 @@ func TestTakenBackHasFloor(t *testing.T) {
 		t.Errorf("below the floor: %d %s", code, said)
 	}
 }
+
+// TestHandIntoOurs: a running signer of another home takes the keys, and what
+// was signed for them.
+func TestHandIntoOurs(t *testing.T) {
+	from, to := newSignerTest(t, 2), newManagedTest(t, 1)
+	from.must("signer", "init", "signer-a")
+	p := from.serve("signer-a")
+	if code, _ := p.attest(from.keys[0], 100, 101, 1); code != 200 {
+		t.Fatal(code)
+	}
+	p.end(syscall.SIGTERM)
+	taker := to.serve("signer-a")
+	token := filepath.Join(from.dir, "token")
+	export := func(client string, more ...string) []string {
+		if err := os.WriteFile(token, []byte(tokenOf(client)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return append([]string{"keystore", "export", "--signer", "signer-a", "--identity", filepath.Join(from.dir, "ids", "signer-a.identity"),
+			"--into", taker.url, "--token", token, "--yes"}, more...)
+	}
+	from.refused(6, "the keymanager API answers 403", export("vc")...)
+	said := from.must(export("manager", "--json")...)
+	if strings.Count(said, `"delivery":"imported"`) != 2 {
+		t.Errorf("%s", said)
+	}
+	if code := taker.vote(from.keys[0], 100, 101, 2); code != 412 {
+		t.Errorf("another vote for what was signed before: %d", code)
+	}
+	if said := from.must(export("manager", "--again", "--json")...); strings.Count(said, `"delivery":"duplicate"`) != 2 {
+		t.Errorf("once more: %s", said)
+	}
+}
