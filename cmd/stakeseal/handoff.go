@@ -80,7 +80,7 @@ var clients = map[string]client{
 	}},
 	"nimbus": {keystore: byPubkey("validators", "keystore.json"), password: inSecrets, data: true, next: func(folder, network string) []string {
 		return []string{
-			"nimbus_beacon_node slashingdb import " + quoted(folder, slashingFile) + " --network=" + network + " --data-dir=" + quoted(folder),
+			"nimbus_beacon_node --network=" + network + " --data-dir=" + quoted(folder) + " slashingdb import " + quoted(folder, slashingFile),
 			"nimbus_validator_client --data-dir=" + quoted(folder),
 		}
 	}},

@@ -53,15 +53,16 @@ body of one keymanager API request. --into gives them to a running keymanager AP
 instead, in parts, each with its slashing protection, and reads back what it has.
 
 Each validator is handed over: its assignment moves to external:NAME before a byte
-of its key leaves, so that no signer of stakeseal signs for it any more, and an event
-notes it. From then on its slashing protection is the other software's. If the
-command is interrupted, --again writes or sends what was handed over. Keys that a
-keymanager API refuses, and does not list, are assigned to NAME again.
+of its key leaves, so that no signer of stakeseal signs for it any more, and an
+event notes it. From then on its slashing protection is the other software's. If
+the command is interrupted, --again writes or sends what was handed over. Keys that
+a keymanager API refuses, and does not list, are assigned to NAME again.
 
 The slashing-protection file says what the signer NAME signed here, which must be
-stopped; nothing, if it was never initialised. For an order
-that came from a bundle nobody knows that here: what its keys signed, and where
-they are assigned or were handed to, stayed behind in the home that made them.`,
+stopped (on AWS it may run: its keys are fenced first); nothing, if it was never
+initialised. For an order that came from a bundle nobody knows that here: what its
+keys signed, and where they are assigned or were handed to, stayed behind in the
+home that made them.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.words = args
 			return a.keystoreExport(cmd.Context(), f)
