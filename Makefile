@@ -8,7 +8,7 @@ GO ?= go
 # A slow machine with one core takes long for the stories on AWS.
 TEST_FLAGS ?= -timeout 30m
 
-.PHONY: all build demo test check bench fuzz lint race vet vulncheck python emulators infra browser rehearsal cost load clean
+.PHONY: all build demo test check bench fuzz lint race vet vulncheck python emulators infra browser rehearsal cost load kills clean
 all: build
 
 # build: both programs, and age, which opens sealed files without stakeseal.
@@ -35,6 +35,11 @@ cost: build
 # throttling, duplicates and crashes. It takes a few minutes.
 load:
 	STAKESEAL_LOAD=10000 $(GO) test -count=1 -timeout 60m -run '^TestLargeOrder$$' -v ./cmd/stakeseal/awsstory
+
+# kills: a thousand kills of the signer under load, at random points, and after
+# each everything that it signed asked for in another form. Some minutes.
+kills:
+	STAKESEAL_KILL_ROUNDS=1000 $(GO) test -count=1 -timeout 120m -run '^TestSignerKilledUnderLoad$$' -v ./cmd/stakeseal
 
 # test: everything; the last lines are the test runner's.
 test:
@@ -64,7 +69,8 @@ vulncheck:
 	  if build/govulncheck ./secret 2>&1 | grep -qiE 'dial|lookup|no such host|forbidden|status|timeout|proxy'; \
 	  then echo "vulnerabilities: NOT CHECKED, the database cannot be reached"; else exit $$code; fi; }
 
-# bench: our figures beside the limits measured in the same run.
+# bench: our figures beside the limits measured in the same run;
+# STAKESEAL_BENCH=short loads 1,000 keys instead of 10,000.
 bench: build
 	@$(GO) run ./bench
 

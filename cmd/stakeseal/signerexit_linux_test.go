@@ -77,7 +77,7 @@ func TestExitSign(t *testing.T) {
 	}
 }
 
-// TestSignersAtOnce: of several started for one name at one moment, one
+// TestSignersAtOnce: of twenty started for one name at one moment, one
 // serves, and the others say why not.
 func TestSignersAtOnce(t *testing.T) {
 	s := newSignerTest(t, 1)
@@ -88,7 +88,7 @@ func TestSignersAtOnce(t *testing.T) {
 		ended chan int
 	}
 	var all []*started
-	for range 4 {
+	for range 20 {
 		p := &started{s.command("signer", "serve", "signer-a", "--identity", filepath.Join(s.dir, "ids", "signer-a.identity"), "--listen", "127.0.0.1:0", "--metrics", "none"), &signerWords{new: make(chan struct{}, 1)}, make(chan int, 1)}
 		p.cmd.Stderr = p.words
 		if err := p.cmd.Start(); err != nil {

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/eth/bls"
 	"github.com/stakeseal/stakeseal/eth/duty"
@@ -234,5 +236,55 @@ func (s *signerTest) killStarting(after time.Duration) {
 	_ = cmd.Process.Kill()
 	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 		s.t.Errorf("it was not killed: %v", err)
+	}
+}
+
+// TestSignerFullDisk fills the disk under a signer that runs, as far as its
+// files go: nothing is signed that could not be stored, it says so, with room
+// again it goes on, and what it signed before is known after a restart.
+func TestSignerFullDisk(t *testing.T) {
+	s := newSignerTest(t, 1)
+	s.must("signer", "init", "signer-a")
+	p := s.serve("signer-a")
+	if code, text := p.attest(s.keys[0], 1, 2, 1); code != http.StatusOK {
+		t.Fatalf("%d %s", code, text)
+	}
+	log, err := os.Stat(filepath.Join(s.dir, "h", "signers", "signer-a.db-wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := uint64(log.Size()) //nolint:gosec // of a file
+	limit := func(most uint64) {
+		t.Helper()
+		if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: most, Max: unix.RLIM_INFINITY}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(size + 64<<10)
+	last := uint64(2)
+	for code := http.StatusOK; code == http.StatusOK; {
+		var text string
+		if code, text = p.attest(s.keys[0], last, last+1, 1); code == http.StatusOK {
+			last++
+		} else if code != http.StatusInternalServerError || !strings.Contains(text, "not signed") || strings.Contains(text, s.dir) {
+			t.Fatalf("on the full disk: %d %s", code, text)
+		}
+		if last > 10_000 {
+			t.Fatal("it never filled up")
+		}
+	}
+	if words := p.words.String(); !strings.Contains(words, "not signed") || !strings.Contains(words, "no room left") {
+		t.Errorf("the log does not say that the disk is full:\n%s", words)
+	}
+	limit(unix.RLIM_INFINITY)
+	if code, text := p.attest(s.keys[0], last+1, last+2, 1); code != http.StatusOK {
+		t.Errorf("with room again: %d %s", code, text)
+	}
+	p.end(syscall.SIGKILL)
+	p = s.serve("signer-a")
+	for _, target := range []uint64{last, last + 1, last + 2} { // the one that failed lies below what was signed
+		if code, text := p.attest(s.keys[0], target-1, target, 9); code != http.StatusPreconditionFailed {
+			t.Errorf("another vote for target %d after the restart: %d %s", target, code, text)
+		}
 	}
 }

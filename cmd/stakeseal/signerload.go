@@ -237,6 +237,7 @@ func (l *loader) open(ctx context.Context, fresh []record.Assignment) (failed er
 	var mu sync.Mutex
 	begun := time.Now()
 	before := l.to.Keys.Len()
+	defer forOpening(len(ready))()
 	err = inParallel(ctx, l.home.readers(l.workers), each(ready), func(ctx context.Context, a record.Assignment) error {
 		err := l.openOne(ctx, a)
 		if ctx.Err() != nil {

@@ -123,6 +123,7 @@ func (a *app) signerServe(ctx context.Context, name string, f serveFlags) error 
 			log.Error("the lease could not be let go of", "why", err.Error())
 		}
 	}()
+	signerThreads()
 	if err := lockMemory(); err != nil {
 		log.Warn("memory is not locked: it may be written to swap", "why", err.Error())
 	}
