@@ -9,7 +9,7 @@ import (
 // millisecond in C, during which the scheduler takes the processor away from
 // the goroutine and, where there are as many as cores, makes it wait for one
 // afterwards.
-func signerThreads() { runtime.GOMAXPROCS(2 * runtime.NumCPU()) }
+func signerThreads() { runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0)) }
 
 // manyOpened is from how many keys on opening them is tuned.
 const manyOpened = 256
