@@ -51,10 +51,10 @@ func TestPowerLoss(t *testing.T) {
 		kept              func() bool
 		rounds            int
 	}{
-		{"all that was not synced is gone", "", func() bool { return false }, 8},
-		{"some sectors of it are gone", "", func() bool { return rand.IntN(2) == 0 }, 8},
-		{"synchronous NORMAL", "NORMAL", func() bool { return false }, 3},
-		{"synchronous OFF", "OFF", func() bool { return false }, 3},
+		{"all that was not synced is gone", "", func() bool { return false }, 3},
+		{"some sectors of it are gone", "", func() bool { return rand.IntN(2) == 0 }, 3},
+		{"synchronous NORMAL", "NORMAL", func() bool { return false }, 1},
+		{"synchronous OFF", "OFF", func() bool { return false }, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			lost, signed := 0, 0
@@ -98,7 +98,7 @@ func powerLoss(t *testing.T, synchronous string, kept func() bool) (signed, lost
 		out, err := cmd.StdoutPipe()
 		must(t, err)
 		must(t, cmd.Start())
-		lines, until := bufio.NewScanner(out), 1+rand.IntN(300)
+		lines, until := bufio.NewScanner(out), 1+rand.IntN(150)
 		for n := 0; lines.Scan(); n++ { // also what it printed before it died
 			var key int
 			var target uint64
