@@ -21,27 +21,39 @@ const (
 func (r *Report) history(ctx context.Context, p *Package, in Inspection) error {
 	r.suspiciousModules()
 	if in.Base == nil {
+		r.SourceMissing = "there is no release to compare with: all of the source is new, and to be read in the repository"
 		// All is to be read; what no reader can read is named.
 		made := newInputs()
 		if _, err := in.Repository.addInputs(ctx, p.Provenance, made, true); err != nil {
 			made.find(Danger, "Which files the generator is made of could not be listed: %s.", err)
 		}
 		made.report(r)
+		r.inputs(made)
 		return ctx.Err()
 	}
 	from, to := in.Base.Provenance.Commit, p.Provenance.Commit
 	if from == to {
 		r.attend(Note, "The commit is the one of the release in force: only settings, platform or compiler can differ.")
-		return nil
+		made := newInputs()
+		if _, err := in.Repository.addInputs(ctx, p.Provenance, made, true); err != nil {
+			made.find(Danger, "Which files the generator is made of could not be listed: %s.", err)
+		}
+		made.report(r)
+		r.inputs(made)
+		return ctx.Err()
 	}
 	for _, commit := range []string{from, to} {
 		if _, err := in.Repository.Resolve(ctx, commit); err != nil {
-			r.attend(Danger, "The source cannot be compared: %s.", err)
+			r.SourceMissing = visible(err.Error())
+			r.attend(Danger, "The source cannot be compared: %s. Nothing about what changed in it is shown below.", err)
 			return nil
 		}
 	}
 	if _, err := in.Repository.git(ctx, "merge-base", "--is-ancestor", from, to); err != nil {
 		r.attend(Danger, "Commit %s does not come after %s, that of the release in force: history was rewritten, or this takes changes back. Differences below are between the two trees.", to[:12], from[:12])
+	}
+	if out, err := in.Repository.git(ctx, "rev-parse", "--is-shallow-repository"); err != nil || strings.TrimSpace(string(out)) != "false" {
+		r.attend(Look, "Your repository is a shallow clone: commits between the two may be missing in the list (git fetch --unshallow). The differences are between the two whole trees.")
 	}
 	if err := r.readCommits(ctx, in.Repository, from, to); err != nil {
 		return err
@@ -60,9 +72,33 @@ func (r *Report) source(ctx context.Context, repo Repository, before, after *Pac
 		return err
 	}
 	made.report(r)
+	r.inputs(made)
 	r.bySource(files)
+	if len(files) == 0 {
+		r.attend(Note, "The two commits have the same files.")
+	}
 	r.suspicious(made)
 	return nil
+}
+
+// inputs adds what compilers read beside the files that go names, and marks the
+// files of modules that are compiled or included.
+func (r *Report) inputs(in *inputs) {
+	r.Included = append(r.Included, in.included...)
+	for _, i := range in.included {
+		if len(i.Unknown) > 0 {
+			where := i.Module
+			if where == "" {
+				where = "this repository"
+			}
+			r.attend(Note, "C or assembly of %s includes what is no file there, of the system or computed: %s.", where, strings.Join(i.Unknown[:min(len(i.Unknown), 12)], ", "))
+		}
+	}
+	for _, m := range r.Modules {
+		for i := range m.Files {
+			m.Files[i].InGenerator = in.modules[m.Path][m.Files[i].Path]
+		}
+	}
 }
 
 // readCommits lists the commits after from.

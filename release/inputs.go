@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -22,6 +23,9 @@ type inputs struct {
 	files   map[string]bool // what go hands to a compiler or puts into the program
 	code    map[string]bool // folders of packages with C or assembly, which may include any file there
 	strange []Finding
+
+	included []Included                 // what the C and assembly of the commit under review reads beside what go list names
+	modules  map[string]map[string]bool // module's path: its files that are compiled or included
 }
 
 // listed is what go list says of a package (go help list).
@@ -31,11 +35,12 @@ type listed struct {
 	GoFiles, CgoFiles, CFiles, CXXFiles, MFiles, HFiles []string
 	FFiles, SFiles, SwigFiles, SwigCXXFiles, SysoFiles  []string
 	EmbedFiles                                          []string
+	Module                                              *struct{ Path, Version, Dir string }
 	Error                                               *struct{ Err string }
 }
 
 // listFields are the fields of listed.
-const listFields = "Dir,ImportPath,Standard,GoFiles,CgoFiles,CFiles,CXXFiles,MFiles,HFiles,FFiles,SFiles,SwigFiles,SwigCXXFiles,SysoFiles,EmbedFiles,Error"
+const listFields = "Dir,ImportPath,Standard,GoFiles,CgoFiles,CFiles,CXXFiles,MFiles,HFiles,FFiles,SFiles,SwigFiles,SwigCXXFiles,SysoFiles,EmbedFiles,Module,Error"
 
 // bothInputs lists the inputs of two packages' commits, each as it was built:
 // for its processor, with its tags and its Go.
@@ -65,7 +70,7 @@ func (r Repository) bothInputs(ctx context.Context, before, after Provenance) *i
 }
 
 func newInputs() *inputs {
-	return &inputs{known: true, files: map[string]bool{}, code: map[string]bool{}}
+	return &inputs{known: true, files: map[string]bool{}, code: map[string]bool{}, modules: map[string]map[string]bool{}}
 }
 
 func (in *inputs) find(weight, format string, args ...any) {
@@ -142,17 +147,24 @@ func (r Repository) addInputs(ctx context.Context, p Provenance, in *inputs, now
 	folders := map[string]bool{}
 	for _, l := range packages {
 		dir, err := filepath.Rel(work, l.Dir)
-		if l.Standard || err != nil || !filepath.IsLocal(dir) {
-			continue // Go's own, or a module's, which the list of modules compares
+		if l.Standard {
+			continue // Go's own
+		}
+		if err != nil || !filepath.IsLocal(dir) {
+			// A module's, whose source the list of modules compares.
+			if now {
+				if err := in.module(l); err != nil {
+					return nil, err
+				}
+			}
+			continue
 		}
 		dir = filepath.ToSlash(dir)
 		folders[dir] = true
-		native := len(l.CgoFiles)+len(l.CFiles)+len(l.CXXFiles)+len(l.MFiles)+len(l.FFiles)+len(l.SFiles)+len(l.SwigFiles)+len(l.SwigCXXFiles) > 0
+		native := l.native()
 		in.code[dir] = in.code[dir] || native
-		for _, names := range [][]string{l.GoFiles, l.CgoFiles, l.CFiles, l.CXXFiles, l.MFiles, l.HFiles, l.FFiles, l.SFiles, l.SwigFiles, l.SwigCXXFiles, l.SysoFiles, l.EmbedFiles} {
-			for _, name := range names {
-				in.files[path.Join(dir, name)] = true
-			}
+		for _, name := range l.all() {
+			in.files[path.Join(dir, name)] = true
 		}
 		if !now {
 			continue
@@ -161,7 +173,7 @@ func (r Repository) addInputs(ctx context.Context, p Provenance, in *inputs, now
 			in.find(Danger, "%s is compiled code that no reader can read, and goes into the generator as it is.", oneLine(path.Join(dir, name)))
 		}
 		if native {
-			if err := in.leaving(work, dir); err != nil {
+			if err := errors.Join(in.leaving(work, dir), in.include("", work, dir, l)); err != nil {
 				return nil, err
 			}
 		}
@@ -170,6 +182,54 @@ func (r Repository) addInputs(ctx context.Context, p Provenance, in *inputs, now
 		return nil, fmt.Errorf("%w: go lists no package of the generator", ErrSource)
 	}
 	return folders, nil
+}
+
+// all are the files that go list names.
+func (l listed) all() []string {
+	return slices.Concat(l.GoFiles, l.CgoFiles, l.CFiles, l.CXXFiles, l.MFiles, l.HFiles, l.FFiles, l.SFiles, l.SwigFiles, l.SwigCXXFiles, l.SysoFiles, l.EmbedFiles)
+}
+
+// native reports whether another compiler than Go's, or an assembler, reads some.
+func (l listed) native() bool {
+	return len(l.CgoFiles)+len(l.CFiles)+len(l.CXXFiles)+len(l.MFiles)+len(l.FFiles)+len(l.SFiles)+len(l.SwigFiles)+len(l.SwigCXXFiles) > 0
+}
+
+// module adds a package of a module: which of its files are compiled, and what
+// its C and assembly includes beside them.
+func (in *inputs) module(l listed) error {
+	if l.Module == nil || l.Module.Dir == "" {
+		return fmt.Errorf("%w: go list does not say which module package %s is of", ErrSource, clip(l.ImportPath))
+	}
+	dir, err := filepath.Rel(l.Module.Dir, l.Dir)
+	if err != nil || !filepath.IsLocal(dir) {
+		return fmt.Errorf("%w: package %s is not in its module's folder", ErrSource, clip(l.ImportPath))
+	}
+	dir = filepath.ToSlash(dir)
+	files := in.modules[l.Module.Path]
+	if files == nil {
+		files = map[string]bool{}
+		in.modules[l.Module.Path] = files
+	}
+	for _, name := range l.all() {
+		files[path.Join(dir, name)] = true
+	}
+	for _, name := range l.SysoFiles {
+		in.find(Danger, "%s/%s is compiled code that no reader can read, and goes into the generator as it is.", oneLine(l.ImportPath), oneLine(name))
+	}
+	if !l.native() {
+		return nil
+	}
+	if err := in.include(l.Module.Path+"@"+l.Module.Version, l.Module.Dir, dir, l); err != nil {
+		return err
+	}
+	for _, i := range in.included {
+		if i.Module == l.Module.Path+"@"+l.Module.Version {
+			for _, name := range i.Files {
+				files[name] = true
+			}
+		}
+	}
+	return nil
 }
 
 // list asks go for the packages of the generator.

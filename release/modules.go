@@ -25,8 +25,10 @@ func (r *Report) modules(ctx context.Context, p *Package, in Inspection) error {
 		if a, b := in.Base.Provenance.Toolchain, p.Provenance.Toolchain; a != b {
 			r.attend(Look, "Go changed from %s to %s.", a, b)
 		}
-		if a, b := in.Base.Provenance.Compiler.Version, p.Provenance.Compiler.Version; a != b {
-			r.attend(Look, "The C compiler changed from %q to %q.", a, b)
+		if a, b := in.Base.Provenance.Compiler, p.Provenance.Compiler; in.Base.Provenance.Platform == p.Provenance.Platform {
+			r.compiler(a, b)
+		} else if a.Version != b.Version {
+			r.attend(Look, "The C compiler changed from %q to %q.", a.Version, b.Version)
 		}
 	}
 	is := map[string]bool{}
@@ -64,9 +66,36 @@ func (r *Report) modules(ctx context.Context, p *Package, in Inspection) error {
 	for i := range r.Modules {
 		if c := &r.Modules[i]; c.Change == "changed" || c.Change == "added" {
 			c.readSource(ctx)
+			if c.Change == "changed" && c.Note != "" {
+				r.attend(Danger, "What changed in module %s is not shown: %s.", c.Path, c.Note)
+			}
 		}
 	}
 	return nil
+}
+
+// compiler names what of the C toolchain is another than in the release in
+// force: it makes part of the program, and no source shows it.
+func (r *Report) compiler(was, is Compiler) {
+	for _, part := range []struct{ what, a, b string }{
+		{"C compiler", was.Version, is.Version}, {"compiler's command", was.Command, is.Command}, {"assembler", was.Assembler, is.Assembler}, {"linker", was.Linker, is.Linker},
+	} {
+		if part.a != part.b {
+			r.attend(Look, "The %s changed from %q to %q.", part.what, part.a, part.b)
+		}
+	}
+	files := map[string]bool{}
+	for _, list := range []map[string]string{was.Linked, is.Linked} {
+		for name := range list {
+			files[name] = true
+		}
+	}
+	for _, name := range sortedKeys(files) {
+		if was.Linked[name] == is.Linked[name] {
+			continue
+		}
+		r.attend(Look, "%s, which is linked into the program, changed from sha256 %s to %s: no source shows it. An update of the C library of the building machine does that; ask which one it was.", oneLine(name), orNone(was.Linked[name]), orNone(is.Linked[name]))
+	}
 }
 
 // readSource adds the differences of a module's source between two versions,

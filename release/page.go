@@ -21,6 +21,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"utc":   func(t time.Time) string { return t.Format("2006-01-02 15:04 MST") },
 	"took":  func(d time.Duration) string { return d.Round(100 * time.Millisecond).String() },
 	"shown": Shown,
+	"this":  orThis,
 	"anchor": func(s string) string {
 		return strings.Map(func(r rune) rune {
 			if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
@@ -141,6 +142,9 @@ func (r *Report) Text(to io.Writer) error {
 		say("  %s: %s", what, r.Rebuild.Machine[what])
 	}
 	say("\nSETTINGS")
+	if r.SettingsMissing != "" {
+		say("!! NOT COMPARED: %s", r.SettingsMissing)
+	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, s := range r.Settings {
 		switch s.Change {
@@ -165,7 +169,11 @@ func (r *Report) Text(to io.Writer) error {
 			if m.Before != nil {
 				before = m.Before.Version + " " + m.Before.Sum
 			}
-			fmt.Fprintf(t, "!! %s\t%s\t%s\t%s, before: %s\t%d files differ\n", m.Path, m.After.Version, m.After.Sum, strings.ToUpper(m.Change), before, len(m.Files))
+			files := fmt.Sprintf("%d files differ", len(m.Files))
+			if m.Note != "" {
+				files = "SOURCE NOT SHOWN: " + oneLine(m.Note)
+			}
+			fmt.Fprintf(t, "!! %s\t%s\t%s\t%s, before: %s\t%s\n", m.Path, m.After.Version, m.After.Sum, strings.ToUpper(m.Change), before, files)
 		}
 	}
 	_ = t.Flush()
@@ -179,11 +187,21 @@ func (r *Report) Text(to io.Writer) error {
 	} else {
 		say("TESTS: NOT RUN here: %s", r.Tests.Why)
 	}
-	say("\nCOMMITS: %d", len(r.Commits))
+	if len(r.Included) > 0 {
+		say("\nREAD BY COMPILERS, and not named by go list (which files: in the page and the JSON)")
+		for _, i := range r.Included {
+			fmt.Fprintf(t, "   %s\t%d files\n", orThis(i.Module), len(i.Files))
+		}
+		_ = t.Flush()
+	}
+	say("\nCOMMITS: %s", r.orMissing(len(r.Commits)))
 	for _, c := range r.Commits {
 		say("   %s %s  %s", c.ID[:min(12, len(c.ID))], c.Author, c.Subject)
 	}
-	say("\nSOURCE: %d packages (* holds changed files that the generator is made of)", len(r.Source))
+	say("\nSOURCE, folders: %s (* holds changed files that the generator is made of)", r.orMissing(len(r.Source)))
+	if r.SourceMissing != "" {
+		say("!! NOT COMPARED: %s", r.SourceMissing)
+	}
 	for _, g := range r.Source {
 		mark := " "
 		if g.InGenerator {
@@ -198,6 +216,21 @@ func (r *Report) Text(to io.Writer) error {
 	// Names, errors and messages in it come from the submitted commit.
 	_, err := io.WriteString(to, visible(w.String()))
 	return err
+}
+
+// orMissing is a count, or what stands for it where nothing was counted.
+func (r *Report) orMissing(n int) string {
+	if r.SourceMissing != "" {
+		return "not compared"
+	}
+	return fmt.Sprint(n)
+}
+
+func orThis(module string) string {
+	if module == "" {
+		return "this repository"
+	}
+	return module
 }
 
 func orNone(s string) string {

@@ -46,6 +46,22 @@ type Report struct {
 	Tests           Tests           `json:"tests"`
 	Commits         []Commit        `json:"commits"`
 	Source          []SourcePackage `json:"source"`
+
+	// Why the settings or the source could not be compared: an empty list above
+	// then says nothing.
+	SettingsMissing string `json:"settings_missing,omitempty"`
+	SourceMissing   string `json:"source_missing,omitempty"`
+	// What C compilers and assemblers read beside the files that go list names.
+	Included []Included `json:"included"`
+}
+
+// Included are the files of one module, or of this repository (Module is "")
+// that are read by C's preprocessor or an assembler because another file names
+// them.
+type Included struct {
+	Module  string   `json:"module,omitempty"` // path@version
+	Files   []string `json:"files"`
+	Unknown []string `json:"unknown,omitempty"` // names that lead to no file there
 }
 
 // Base is the release in force that a package is compared with.
@@ -112,7 +128,7 @@ type ModuleChange struct {
 	Change string  `json:"change"` // "", added, removed, changed
 	// Of a changed or added one: its source, where it could be read here.
 	Files []SourceFile `json:"files,omitempty"`
-	Note  string       `json:"note,omitempty"`
+	Note  string       `json:"note,omitempty"` // why its source could not be read: the empty list then says nothing
 }
 
 // Vulnerabilities are the known ones of the modules and of Go itself.
@@ -137,6 +153,7 @@ type Tests struct {
 	Ran      bool          `json:"ran"`
 	Why      string        `json:"why,omitempty"`
 	Pattern  string        `json:"pattern,omitempty"`
+	Open     []string      `json:"open,omitempty"` // what the tests could reach
 	Packages []TestPackage `json:"packages,omitempty"`
 }
 

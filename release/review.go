@@ -35,7 +35,7 @@ func Inspect(ctx context.Context, s *Submitted, in Inspection) (*Report, error) 
 	r := &Report{Schema: ReportSchema, Time: in.Now().UTC().Truncate(time.Second), Package: p.Digest, Bytes: len(p.Data), Submission: s.Digest,
 		Submitter: s.By.Name, Description: s.Submission.Description, Commit: p.Provenance.Commit, CommitTime: p.Provenance.CommitTime,
 		Platform: p.Provenance.Platform, Network: p.Settings.Network.Name, Binary: p.Binary, SettingsDigest: p.Provenance.Settings,
-		Attention: []Finding{}, Commits: []Commit{}, Source: []SourcePackage{}}
+		Attention: []Finding{}, Commits: []Commit{}, Source: []SourcePackage{}, Included: []Included{}}
 	if in.Base != nil {
 		r.Base = &Base{in.BaseName, in.Base.Digest, in.Base.Provenance.Commit}
 	} else {

@@ -68,12 +68,14 @@ func (r *Report) settings(_ context.Context, p *Package, in Inspection) error {
 	r.Settings = []Setting{}
 	after, err := settingRows(p.Settings)
 	if err != nil {
+		r.SettingsMissing = visible(err.Error())
 		r.attend(Danger, "The settings cannot be sealed to: %s.", err)
 		return nil
 	}
 	var before []settingRow
 	if in.Base != nil {
 		if before, err = settingRows(in.Base.Settings); err != nil {
+			r.SettingsMissing = visible(err.Error())
 			r.attend(Danger, "The settings of the release in force cannot be read: %s.", err)
 			return nil
 		}
