@@ -223,13 +223,15 @@ func (r *Report) bySource(files []SourceFile) {
 // suspicious looks for what hides from a reader, and counts what changed in
 // the files that the generator is made of.
 func (r *Report) suspicious(in *inputs) {
-	changed, count, made := []string{}, 0, 0
+	changed, count, made, beside := []string{}, 0, 0, 0
 	for _, g := range r.Source {
 		lines, files := 0, 0
 		for _, f := range g.Files {
 			f.suspicious(r, f.Path, f.InGenerator)
 			if f.InGenerator {
 				lines, files = lines+f.Added+f.Removed, files+1
+			} else {
+				beside++
 			}
 			switch base := path.Base(f.Path); {
 			case strings.EqualFold(base, ".gitattributes"):
@@ -246,6 +248,9 @@ func (r *Report) suspicious(in *inputs) {
 	}
 	if made > 0 {
 		r.attend(Look, "Code of the generator changed: %d lines of %d files in %s.", count, made, strings.Join(changed, ", "))
+		if beside > 0 {
+			r.attend(Note, "%d other files changed (tests, documents, the programs that people run): they are not in this package, and a release of it does not bring them anywhere.", beside)
+		}
 	} else if len(r.Source) > 0 && in.known && len(in.strange) == 0 {
 		r.attend(Note, "No file of this repository that the generator is made of changed.")
 	}

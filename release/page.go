@@ -45,7 +45,8 @@ func (r *Report) HTML() ([]byte, error) {
 		ChangedModules, SameModules   []ModuleChange
 		TestsPassed, TestsFailed      int
 		LinesInGenerator              int
-	}{r, r.weighing(Danger), r.weighing(Look), settings, sameSettings, modules, sameModules, r.testCount("pass"), r.testCount("fail"), r.generatorLines()})
+		Short                         string
+	}{r, r.weighing(Danger), r.weighing(Look), settings, sameSettings, modules, sameModules, r.testCount("pass"), r.testCount("fail"), r.generatorLines(), r.short()})
 	if err != nil {
 		return nil, fmt.Errorf("couldn't write the page: %w", err)
 	}
@@ -113,8 +114,71 @@ func diffLines(diff string) []diffLine {
 	return out
 }
 
+// marks stand before findings in a terminal.
+var marks = map[string]string{Danger: "!!", Look: " !", Note: "  "}
+
+// short is the report in one line: whether it is what it says, and how much
+// there is to read.
+func (r *Report) short() string {
+	settings, _ := split(r.Settings, func(s Setting) bool { return s.Change != "" })
+	modules, _ := split(r.Modules, func(m ModuleChange) bool { return m.Change != "" })
+	parts := []string{"rebuilt: " + r.Rebuild.Verdict, fmt.Sprintf("%d dangers, %d to look at", len(r.weighing(Danger)), len(r.weighing(Look)))}
+	if r.Base == nil {
+		return strings.Join(append(parts, "compared with nothing, so that all of it is new"), "; ")
+	}
+	count := func(missing, what string, n int) {
+		if missing != "" {
+			parts = append(parts, what+" NOT COMPARED")
+		} else {
+			parts = append(parts, fmt.Sprintf("%d %s changed", n, what))
+		}
+	}
+	count(r.SettingsMissing, "settings", len(settings))
+	count("", "modules", len(modules))
+	count(r.SourceMissing, "lines of the generator's source", r.generatorLines())
+	return strings.Join(parts, "; ")
+}
+
+// maxShownLines bounds the differences that a terminal gets.
+const maxShownLines = 2000
+
+// differences prints what changed in the files that the generator is made of.
+func (r *Report) differences(say func(string, ...any)) {
+	left, first := maxShownLines, true
+	show := func(name string, f SourceFile) {
+		if !f.InGenerator || f.Diff == "" {
+			return
+		}
+		if first {
+			say("\nDIFFERENCES in files that the generator is made of (all others: in the page and the JSON)")
+			first = false
+		}
+		lines := diffLines(f.Diff)
+		if len(lines) > left {
+			say("\n--- %s: NOT SHOWN HERE, %d lines: read it in the page", name, len(lines))
+			return
+		}
+		left -= len(lines)
+		say("\n--- %s (%s)", name, f.Change)
+		for _, l := range lines {
+			say("  %s", l.Text)
+		}
+	}
+	for _, g := range r.Source {
+		for _, f := range g.Files {
+			show(f.Path, f)
+		}
+	}
+	for _, m := range r.Modules {
+		for _, f := range m.Files {
+			show(m.Path+"/"+f.Path, f)
+		}
+	}
+}
+
 // Text prints the report for a terminal: what needs attention first, and the
-// source as a list of files, whose differences are in the page and in --json.
+// source as a list of files, with the differences of those that the generator is
+// made of. The others are in the page and in --json.
 func (r *Report) Text(to io.Writer) error {
 	w := &bytes.Buffer{}
 	say := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
@@ -125,9 +189,10 @@ func (r *Report) Text(to io.Writer) error {
 	if r.Base != nil {
 		say("  compared    with release %q, package %s", r.Base.Name, r.Base.Package)
 	}
-	say("\nATTENTION")
+	say("  in short    %s", r.short())
+	say("\nATTENTION (!! could give keys or money to somebody else, or hides something; ! to be understood first)")
 	for _, f := range r.Attention {
-		mark := map[string]string{Danger: "!!", Look: " !", Note: "  "}[f.Weight]
+		mark := marks[f.Weight]
 		// No text begins a line that could be taken for another finding.
 		say("%s %s", mark, strings.ReplaceAll(f.Text, "\n", "\n      | "))
 	}
@@ -151,9 +216,9 @@ func (r *Report) Text(to io.Writer) error {
 		case "":
 			fmt.Fprintf(t, "   %s\t%s\n", s.Name, Shown(s.After))
 		case "removed":
-			fmt.Fprintf(t, "!! %s\t%s\tREMOVED\n", s.Name, Shown(s.Before))
+			fmt.Fprintf(t, "%s %s\t%s\tREMOVED\n", marks[s.Weight], s.Name, Shown(s.Before))
 		default:
-			fmt.Fprintf(t, "!! %s\t%s\t%s, before: %s\n", s.Name, Shown(s.After), strings.ToUpper(s.Change), orNone(Shown(s.Before)))
+			fmt.Fprintf(t, "%s %s\t%s\t%s, before: %s\n", marks[s.Weight], s.Name, Shown(s.After), strings.ToUpper(s.Change), orNone(Shown(s.Before)))
 		}
 	}
 	_ = t.Flush() // a buffer takes all
@@ -213,6 +278,7 @@ func (r *Report) Text(to io.Writer) error {
 		}
 	}
 	_ = t.Flush()
+	r.differences(say)
 	// Names, errors and messages in it come from the submitted commit.
 	_, err := io.WriteString(to, visible(w.String()))
 	return err

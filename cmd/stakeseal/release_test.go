@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -130,13 +131,25 @@ func TestReleases(t *testing.T) {
 	if err != nil || len(papers) != 2 {
 		t.Fatalf("%v, %v", papers, err)
 	}
-	commit, err := exec.Command("git", "-C", source, "rev-parse", "HEAD").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	verified := run(0, "commit "+strings.TrimSpace(string(commit)), "certificate", "verify", papers[0], "--trust", trustPath).out
+	verified := run(0, "commit "+commitOf(t, source), "certificate", "verify", papers[0], "--trust", trustPath).out
 	if !strings.Contains(verified, "release      v1") && !strings.Contains(verified, "v1\n") {
 		t.Errorf("the verdict names no release:\n%s", verified)
+	}
+	// Who reviewed it the home's statements say; without them, the trust file's
+	// entry names the review by its digest, and that is said.
+	where := map[string]string{"reviewed by": "rita: ", "signed by": "rita"}
+	for row, words := range where {
+		if !regexp.MustCompile(row + ` +` + words).MatchString(verified) {
+			t.Errorf("no row %q with %q in\n%s", row, words, verified)
+		}
+	}
+	review := regexp.MustCompile(`rita: ([0-9a-f]{64})`).FindStringSubmatch(verified)
+	elsewhere := run(0, "not known here (the review is in the depot)", "--home", s.dir, "certificate", "verify", papers[0], "--trust", trustPath).out
+	if review == nil || !strings.Contains(elsewhere, review[1]) {
+		t.Errorf("elsewhere the review is not named:\n%s", elsewhere)
+	}
+	if inForce := run(0, "nothing: its reviewers compared it with no release", "release", "verify").out; review == nil || !strings.Contains(inForce, review[1]) || !strings.Contains(inForce, commitOf(t, source)) {
+		t.Errorf("release verify does not name review and commit:\n%s", inForce)
 	}
 
 	// The home's own settings are a draft: what is in force is the release.
@@ -159,9 +172,16 @@ func TestReleases(t *testing.T) {
 		t.Error("the trust file changed before anybody agreed")
 	}
 	run(0, "rollback to", with(depot, "release", "deploy", second, "--yes")...)
+	// What was superseded does not come back as if it were new, but by a flag and
+	// a word.
+	run(3, "was superseded by", with(depot, "release", "deploy", first, "--yes")...)
+	run(2, "nobody is there", with(depot, "release", "deploy", first, "--out-of-order")...)
+	run(0, "SUPERSEDED", with(depot, "release", "deploy", first, "--out-of-order", "--yes")...)
+	run(0, "supersedes", with(depot, "release", "deploy", second, "--yes")...)
 	run(2, "3", "generate", "--count", "4", "--order", "three", "--yes")
 	run(0, "3 validators made", "generate", "--count", "3", "--order", "three", "--yes")
 	run(0, "v1", "release", "rollback", "--yes")
+	run(0, "ROLLED BACK", "release", "verify")
 	run(0, "4 validators made", "generate", "--count", "4", "--order", "four", "--yes")
 	run(0, "v2", with(depot, "release", "deploy", second, "--yes")...)
 
@@ -194,4 +214,13 @@ func TestReleases(t *testing.T) {
 	}
 	run(6, "no release is in force", "generate", "--count", "1", "--yes")
 	run(0, "v2", with(depot, "release", "deploy", second)...)
+}
+
+func commitOf(t *testing.T, source string) string {
+	t.Helper()
+	out, err := exec.Command("git", "-C", source, "rev-parse", "HEAD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
 }

@@ -33,7 +33,12 @@ commits, source by package, with what needs attention first.
 
 --report writes the report that approve signs, --html the same as one page that
 needs nothing else. The source and the tests are those of the commit: running its
-tests (--tests ./...) runs the submitter's code on this machine.
+tests (--tests ./...) runs the submitter's code on this machine, as you: without
+your environment, and without a network where this machine has user namespaces,
+but with your files. Use a throw-away machine.
+
+What it is compared with becomes part of what you sign: the release can follow
+no other than that one.
 
 Exit code 3 when the rebuild is not the package.`,
 		Args: cobra.ExactArgs(1),
