@@ -18,10 +18,12 @@ func TestBelongs(t *testing.T) {
 		return &config.Generator{Store: config.Ref{Scheme: "dynamodb", Rest: home.Records}, Archive: config.Ref{Scheme: "s3", Rest: home.Archive}, Certifier: config.Ref{Scheme: "awskms", Rest: home.Certifying}}
 	}
 	for what, change := range map[string]func(*config.Generator){
-		"":          func(*config.Generator) {},
-		"store":     func(g *config.Generator) { g.Store.Rest = strings.Replace(home.Records, "hoodi", "other", 1) },
-		"archive":   func(g *config.Generator) { g.Archive.Rest = strings.Replace(home.Archive, "1111", "9999", 1) },
-		"certifier": func(g *config.Generator) { g.Certifier.Rest = strings.Replace(home.Certifying, "us-east-1", "eu-central-1", 1) },
+		"":        func(*config.Generator) {},
+		"store":   func(g *config.Generator) { g.Store.Rest = strings.Replace(home.Records, "hoodi", "other", 1) },
+		"archive": func(g *config.Generator) { g.Archive.Rest = strings.Replace(home.Archive, "1111", "9999", 1) },
+		"certifier": func(g *config.Generator) {
+			g.Certifier.Rest = strings.Replace(home.Certifying, "us-east-1", "eu-central-1", 1)
+		},
 	} {
 		g := ours()
 		change(g)
