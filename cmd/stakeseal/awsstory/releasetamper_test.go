@@ -71,7 +71,7 @@ func TestTamperedOnAWS(t *testing.T) {
 	next("verify", []string{"release", "verify"})
 	p.does("rita", "release", "verify")
 	for what, n := range tried {
-		if n < 12 {
+		if n < 11 {
 			t.Errorf("%s: only %d places", what, n)
 		}
 	}
@@ -205,7 +205,13 @@ func TestBesideTheReleases(t *testing.T) {
 					t.Errorf("%q, weights %v: %s verifies: exit %d\n%s%s", words, weights, who, r.code, r.stdout, r.stderr)
 				}
 			}
-			if r := p.result(p.as("rita", step["deploy"]...)); r.code != 0 {
+			// A version that says it is another package's is one that this release
+			// does not follow: that is said, and asked.
+			r := p.result(p.as("rita", step["deploy"]...))
+			if r.code != 0 && strings.Contains(r.stderr, "--out-of-order") {
+				r = p.result(p.as("rita", append(slices.Clone(step["deploy"]), "--out-of-order")...))
+			}
+			if r.code != 0 {
 				t.Errorf("%q, weights %v: deploying again: exit %d\n%s%s", words, weights, r.code, r.stdout, r.stderr)
 				continue
 			}
@@ -219,7 +225,7 @@ func TestBesideTheReleases(t *testing.T) {
 				t.Errorf("%q: rolled back to what was put there beside the releases: exit %d\n%s%s", words, r.code, r.stdout, r.stderr)
 			}
 			if strings.Contains(p.Standing(), "generator:"+number+" ") {
-				t.Logf("%q, weights %v: version %s can still be called", words, weights, number)
+				t.Errorf("%q, weights %v: version %s can still be called", words, weights, number)
 			}
 		}
 	}
