@@ -14,9 +14,9 @@ import (
 	"github.com/stakeseal/stakeseal/internal/aws/awstest/world"
 )
 
-// TestKilledAtEveryCall ends the real program without warning at each single
-// request that a step of a release makes, before it is applied and, where it
-// changes something, after. The alias leads to a whole release at every such
+// TestKilledAtEveryCall ends the real program without warning at each
+// request that a step of a release makes (of reads in a row, the first and the
+// last), before it is applied and, where it changes something, after. The alias leads to a whole release at every such
 // point; orders that are placed all the while are answered by a whole one, its
 // program with its own settings; and the step again ends as if nothing had
 // been.
@@ -47,7 +47,7 @@ func TestKilledAtEveryCall(t *testing.T) {
 	}
 	k.each("rita", "revoke two", k.keyed(k.steps("two", "", two)["revoke"], "rita"))
 	k.end()
-	if k.killed < 100 || k.changed < 12 || k.answered[k.whole("one")] == 0 || k.answered[k.whole("two")] == 0 {
+	if k.killed < 60 || k.changed < 12 || k.answered[k.whole("one")] == 0 || k.answered[k.whole("two")] == 0 {
 		t.Errorf("%d kills, %d of them after a change, answers %v: that shows too little", k.killed, k.changed, k.answered)
 	}
 	t.Logf("%d kills, %d of them after a change; orders were answered by %v", k.killed, k.changed, k.answered)
@@ -133,6 +133,11 @@ func (k *killing) each(who, what string, args []string) {
 		k.Fatalf("%s: the world could not be put back", what)
 	}
 	for i, e := range calls {
+		if like := func(j int) bool {
+			return j >= 0 && j < len(calls) && calls[j].ReadOnly && calls[j].Service == e.Service && calls[j].Action == e.Action
+		}; like(i-1) && like(i) && like(i+1) {
+			continue // amid reads of one kind nothing changes: the first and the last of them are enough
+		}
 		points := map[string]bool{"before": false}
 		if !e.ReadOnly && e.Error == "" && e.Service != "sts" {
 			points["after"] = true
