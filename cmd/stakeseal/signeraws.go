@@ -49,7 +49,9 @@ func (t *tableSigners) store() (*dynamodb.Store, *rights, error) {
 
 func (t *tableSigners) lockPath(name string) string { return t.h.signerPath(name, ".lock") }
 
-func (t *tableSigners) place(string) string { return "the table " + t.h.rights.installation + "-ledger" }
+func (t *tableSigners) place(string) string {
+	return "the table " + t.h.rights.installation + "-ledger"
+}
 
 // where has the caller's session too, which on a machine of EC2 is named for
 // that machine: disks that were copied have the same files and host names.

@@ -17,10 +17,15 @@ import (
 	"testing"
 	"time"
 
+	sdk "github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/eth/bls"
 	"github.com/stakeseal/stakeseal/eth/duty"
 	"github.com/stakeseal/stakeseal/internal/aws/awstest/world"
+	"github.com/stakeseal/stakeseal/internal/aws/dynamodb"
+	"github.com/stakeseal/stakeseal/internal/aws/session"
+	"github.com/stakeseal/stakeseal/record"
 )
 
 // machine is one that signs: a home and the session of its instance.
@@ -332,7 +337,19 @@ func TestSigner(t *testing.T) {
 	a = two.serve("signer-a", 3)
 	a.want(412, keys[0], 104, 105, 8)
 	a.want(200, keys[0], 105, 106, 8)
-	a.end(syscall.SIGTERM)
+
+	// A key goes to other software from under a signer that runs: what it gets
+	// is all that was signed, as nothing is from then on.
+	one.ok("keystore", "export", "--yes", "--no-history-known", "--signer", "signer-a", "--identity", "awskms:"+s.output("SigningKeyArn"), "--for", "web3signer", "--out", s.path("handed"), keys[0])
+	a.want(503, keys[0], 106, 107, 9)
+	a.want(200, keys[1], 101, 102, 9)
+	given, err := os.ReadFile(filepath.Join(s.path("handed"), "slashing-protection.json"))
+	if err != nil || !strings.Contains(string(given), `"target_epoch":"106"`) {
+		t.Errorf("handed over: %v %s", err, given)
+	}
+	if code := a.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("SIGTERM: exit %d\n%s", code, a.words)
+	}
 	if strays := s.Strays(); len(strays) > 0 {
 		for _, stray := range strays {
 			if !strings.HasPrefix(stray.What, "tcp 127.0.0.1:") { // the clients'
@@ -435,6 +452,34 @@ func TestSignerOlderLedger(t *testing.T) {
 	a = one.serve("signer-a", 2)
 	a.want(412, keys[0], 101, 102, 3)
 	a.end(syscall.SIGTERM)
+}
+
+// TestSignerBelievesNoNotes: who may note events may not make a signer believe
+// that nothing was signed for a key.
+func TestSignerBelievesNoNotes(t *testing.T) {
+	_, two, keys := signers(t, 1)
+	s := two.site
+	two.ok("signer", "move", "--from", "signer-a", "--to", "signer-b", "--yes") // never served by the first
+	tables, err := dynamodb.Beside(s.output("RecordsTableArn"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := dynamodb.New(sdk.NewFromConfig(session.New(world.Region, s.Credentials("depositor"), session.Options{})), tables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pubkey, err := eth.ParsePubkey(keys[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = store.Append(t.Context(), record.Event{Time: record.Time(time.Now()), Actor: "depositor", Kind: "released", Pubkey: pubkey,
+		Detail: map[string]string{"signer": "signer-a", "assignment": "1"}, Once: "released " + pubkey.Hex() + " 1"})
+	if err != nil {
+		t.Fatalf("the note could not be forged, so nothing is shown: %v", err)
+	}
+	b := two.serve("signer-b", 1)
+	b.want(412, keys[0], 100, 101, 1)
+	b.end(syscall.SIGTERM)
 }
 
 // TestSignerKilledOnAWS: kill -9 at random points under load, restart,
