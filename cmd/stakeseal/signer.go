@@ -170,9 +170,9 @@ func (h *home) witness(ctx context.Context, a *app, leases record.Leases, old re
 	ctx = context.WithoutCancel(ctx)
 	now := record.Time(a.now())
 	next := record.Lease{Name: info.Signer, Epoch: old.Epoch + 1, Beat: old.Beat + 1, Ledger: info.ID, Where: h.signers().where(info.Signer), Time: now}
-	err := h.note(ctx, record.Event{Time: now, Kind: eventInitialised, Once: fmt.Sprintf("signer %s ledger %d", info.Signer, next.Epoch),
+	err := h.note(ctx, record.Event{Time: now, Kind: eventInitialised, Once: fmt.Sprintf("signer %s %s", info.Signer, info.ID),
 		Detail: map[string]string{"signer": info.Signer, "ledger": info.ID, "epoch": fmt.Sprint(next.Epoch)}})
-	if err != nil {
+	if err != nil && !errors.Is(err, record.ErrExists) { // of this very ledger: the lease decides
 		return err
 	}
 	return leases.Take(ctx, next)
@@ -264,19 +264,21 @@ func (h *home) terms(a *app, leases record.Leases, name, ledger string, watermar
 
 // signerFailure gives errors of a signer's their exit code and hint.
 func signerFailure(name string, err error) error {
+	noLedger := "stakeseal signer init " + name + " makes it, once; one that is lost for good is replaced with --lost-ledger"
 	err = explainedBy([]meant{
 		{signer.ErrNotInitialised, exitUsage, "stakeseal signer init " + name + " does, once"},
 		{signer.ErrLedger, exitRefused, "put the ledger back that was used last; if it is gone for good: stakeseal signer init --lost-ledger " + name},
 		{signer.ErrHeld, exitConflict, "one process signs under a name: stop the other, or give this one a name of its own"},
 		{signer.ErrStopped, exitConflict, "another process took its lease"},
 		{signer.ErrExposed, exitUsage, "signers/" + name + ".yaml names clients and a TLS certificate; or listen on 127.0.0.1"},
+		{errNoLedger, exitUsage, noLedger},
 		{errBusy, exitConflict, "it is running already: one process signs under a name"},
 		{slashing.ErrInterchange, exitUsage, "the EIP-3076 file of the same network, whole"},
 		{config.ErrSettings, exitUsage, "docs/signer.md shows how it should look"},
 	}, err)
 	var f *failure
 	if !errors.As(err, &f) && errors.Is(err, fs.ErrNotExist) && strings.Contains(err.Error(), signersFolder) {
-		return fail(exitUsage, "stakeseal signer init "+name+" makes it, once; one that is lost for good is replaced with --lost-ledger", "%w", err)
+		return fail(exitUsage, noLedger, "%w", err)
 	}
 	return err
 }

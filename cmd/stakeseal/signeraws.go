@@ -28,6 +28,9 @@ type tableSigners struct{ h *home }
 
 var _ signerStore = (*tableSigners)(nil)
 
+// errNoLedger: the table has none of the signer's name.
+var errNoLedger = errors.New("there is no slashing ledger of the signer")
+
 const toSign = "use the slashing ledger"
 
 // signersOnly are the roles that may.
@@ -98,6 +101,9 @@ func (t *tableSigners) open(ctx context.Context, name string) (signerLedger, err
 		return nil, fmt.Errorf("couldn't open the ledger of %s: %w", name, err)
 	}
 	ledger, err := t.look(ctx, name)
+	if errors.Is(err, record.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", errNoLedger, err)
+	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -257,7 +263,7 @@ func (g *guardedLeases) Take(ctx context.Context, l record.Lease) error {
 // assignment, as far as it must be known.
 func (l *loader) histories(ctx context.Context, fresh []record.Assignment) (func(context.Context, record.Assignment) (slashing.Mark, error), error) {
 	tables, ok := l.home.signers().(*tableSigners)
-	if !ok {
+	if !ok || len(fresh) == 0 {
 		return l.history, nil
 	}
 	pubkeys := make([]eth.Pubkey, len(fresh))

@@ -213,21 +213,26 @@ func (l *loader) open(ctx context.Context, fresh []record.Assignment) (failed er
 		return err
 	}
 	l.orders = map[string]string{}
-	history, err := l.histories(ctx, fresh)
+	var unknown, ready []record.Assignment
+	for _, a := range fresh {
+		if admitted[a.Pubkey] == a.Epoch {
+			ready = append(ready, a)
+		} else {
+			unknown = append(unknown, a)
+		}
+	}
+	history, err := l.histories(ctx, unknown)
 	if err != nil {
 		return err
 	}
 	var list []slashing.Admission
-	var ready []record.Assignment
-	for _, a := range fresh {
-		if admitted[a.Pubkey] != a.Epoch {
-			mark, err := history(ctx, a)
-			if err != nil {
-				l.unopened(a, err)
-				continue
-			}
-			list = append(list, slashing.Admission{Mark: mark, Assignment: a.Epoch})
+	for _, a := range unknown {
+		mark, err := history(ctx, a)
+		if err != nil {
+			l.unopened(a, err)
+			continue
 		}
+		list = append(list, slashing.Admission{Mark: mark, Assignment: a.Epoch})
 		ready = append(ready, a)
 	}
 	if ready, err = l.admit(ctx, epoch, list, ready); err != nil {

@@ -454,6 +454,28 @@ func TestSignerOlderLedger(t *testing.T) {
 	a.end(syscall.SIGTERM)
 }
 
+// TestSignerInitCutShort: an init whose calls fail on the way can be said again,
+// or says that the name was taken and how to go on.
+func TestSignerInitCutShort(t *testing.T) {
+	s := released(t, nil)
+	s.generate("first", 1)
+	m := s.machines(1)[0]
+	s.Fail("dynamodb", "PutItem", -1, world.Fault{Kind: world.Broken, Resource: "-events", Session: m.name})
+	m.no(4, nil, "signer", "init", "signer-a") // the ledger is there, and nobody was told
+	m.no(2, []string{"stakeseal signer init signer-a"}, m.serveArgs("signer-a")...)
+	s.Heal()
+	m.ok("signer", "init", "signer-a")
+	s.Fail("dynamodb", "PutItem", -1, world.Fault{Kind: world.Broken, Resource: "-leases", Session: m.name})
+	m.no(4, nil, "signer", "init", "signer-b") // noted, and no lease
+	s.Heal()
+	m.no(5, []string{"--lost-ledger"}, "signer", "init", "signer-b")
+	m.no(2, []string{"stakeseal signer init signer-b"}, m.serveArgs("signer-b")...)
+	m.ok("signer", "init", "signer-b", "--lost-ledger", "--yes")
+	p := m.serve("signer-b", 0)
+	p.end(syscall.SIGTERM)
+	m.no(2, []string{"stakeseal signer init signer-c"}, m.serveArgs("signer-c")...)
+}
+
 // TestSignerBelievesNoNotes: who may note events may not make a signer believe
 // that nothing was signed for a key.
 func TestSignerBelievesNoNotes(t *testing.T) {
