@@ -25,8 +25,8 @@ type Target interface {
 	// InForce reads back what is in force and verifies it from the package to
 	// the last signature. ErrNoRelease: nothing is.
 	InForce(ctx context.Context, now time.Time) (*Installed, error)
-	// Named is the package in force by its own word: nothing is verified, so
-	// that it is known of one that may run no more too. ErrNoRelease: none is.
+	// Named is the package in force, also where it may run no more; zero where
+	// something is that no release managers ever signed. ErrNoRelease: nothing is.
 	Named(ctx context.Context) (certificate.Hash, error)
 }
 
@@ -95,7 +95,11 @@ func (h Home) Install(ctx context.Context, s *Signed, now time.Time) error {
 		return fmt.Errorf("couldn't deploy: %w", err)
 	}
 	if !h.OutOfOrder {
-		if err := MayFollow(h.Trust, s, was.Package); err != nil {
+		standing, err := h.standing(ctx, was.Package)
+		if err == nil {
+			err = MayFollow(h.Trust, s, standing)
+		}
+		if err != nil {
 			return fmt.Errorf("couldn't deploy: %w", err)
 		}
 	}
@@ -151,9 +155,20 @@ func (h Home) unlessStopped(ctx context.Context, pkg certificate.Hash) certifica
 }
 
 // Named implements Target.
-func (h Home) Named(context.Context) (certificate.Hash, error) {
+func (h Home) Named(ctx context.Context) (certificate.Hash, error) {
 	at, err := h.pointer()
-	return at.Package, err
+	if err != nil {
+		return at.Package, err
+	}
+	return h.standing(ctx, at.Package)
+}
+
+// standing is Standing, by what lies in the home.
+func (h Home) standing(ctx context.Context, pkg certificate.Hash) (certificate.Hash, error) {
+	if _, err := os.Stat(h.folder(pkg)); pkg.IsZero() || errors.Is(err, fs.ErrNotExist) {
+		return certificate.Hash{}, nil
+	}
+	return Standing(ctx, h.depot(), h.Trust, pkg)
 }
 
 // InForce implements Target.

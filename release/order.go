@@ -1,6 +1,7 @@
 package release
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -114,6 +115,25 @@ func MayFollow(trust *certificate.Trust, s *Signed, inForce certificate.Hash) er
 		return fmt.Errorf("%w: %q was reviewed as what follows package %s, which the trust file does not list: it may be another installation's", ErrOrder, s.Release.Name, supersedes)
 	}
 	return nil
+}
+
+// Standing is the package that a target names as in force, or zero where no
+// release managers ever signed it: anybody who may write there can write a name
+// (a pointer, a version's description), and what nobody released keeps no release
+// out and is nothing to follow. One that was revoked, or whose people's keys
+// were, stands: the next release follows it.
+func Standing(ctx context.Context, depot Depot, trust *certificate.Trust, pkg certificate.Hash) (certificate.Hash, error) {
+	if pkg.IsZero() || slices.ContainsFunc(trust.Releases, func(r certificate.Release) bool { return r.Package == pkg }) {
+		return pkg, nil
+	}
+	_, err := LoadSigned(ctx, depot, trust, pkg)
+	switch {
+	case err == nil || errors.Is(err, ErrRevoked) || errors.Is(err, certificate.ErrUntrusted):
+		return pkg, nil
+	case Unfit(err):
+		return certificate.Hash{}, nil
+	}
+	return certificate.Hash{}, err
 }
 
 // Unfit reports whether an error is a judgment about a package, its statements

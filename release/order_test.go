@@ -106,6 +106,20 @@ func TestNoDowngrade(t *testing.T) {
 		}
 	}
 
+	// What nobody released, and a pointer names, is nothing to follow: it keeps
+	// no release out, and lets no superseded one in.
+	forged := Home{Dir: t.TempDir(), Trust: testTrust(1)}
+	must(t, forged.Install(ctx, first, noon))
+	must(t, forged.point(pointer{Schema: pointerSchema, Package: limited(t, p, "6").Digest, Since: noon}))
+	if pkg, err := forged.Named(ctx); err != nil || !pkg.IsZero() {
+		t.Errorf("a forged pointer names %s, %v", pkg, err)
+	}
+	forged.Trust.Releases = []certificate.Release{first.Release, second.Release}
+	if err := forged.Install(ctx, first, noon); !errors.Is(err, ErrOrder) {
+		t.Errorf("a superseded release over what nobody released: %v", err)
+	}
+	must(t, forged.Install(ctx, second, noon))
+
 	// A rollback needs nothing, is noted, and does not stop the next release.
 	home := Home{Dir: t.TempDir(), Trust: trust}
 	must(t, home.Install(ctx, first, noon))

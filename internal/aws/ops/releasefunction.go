@@ -109,7 +109,8 @@ func (r *Releases) Named(ctx context.Context) (certificate.Hash, error) {
 }
 
 // named is the version behind the alias and the package that it says it is:
-// zero where no release put it there.
+// zero where no release put it there. Whoever may publish can write any
+// description: what nobody released is nothing to follow.
 func (r *Releases) named(ctx context.Context) (number string, pkg certificate.Hash, err error) {
 	number, err = r.standing(ctx)
 	if err != nil {
@@ -120,7 +121,8 @@ func (r *Releases) named(ctx context.Context) (number string, pkg certificate.Ha
 		return "", pkg, err
 	}
 	_, pkg = readDescription(aws.ToString(c.Description))
-	return number, pkg, nil
+	pkg, err = release.Standing(ctx, r.depot, r.Trust, pkg)
+	return number, pkg, err
 }
 
 // mayRun is Home's: valid now, and not revoked in the trust file.
