@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -91,8 +92,15 @@ func onEmulator(t testing.TB, name, endpoint string, ours func(http.Header) bool
 	suffix := fmt.Sprintf("-%d-%d", os.Getpid(), opened.Add(1))
 	own := Tables{tables.Records + suffix, tables.Assignments + suffix, tables.Events + suffix, tables.Ledger + suffix, tables.Leases + suffix}
 	short := func(arn string) string { return path.Base(arn) }
-	must(t, create.Create(ctx, client, create.Records(short(own.Records)), create.Assignments(short(own.Assignments)), create.Events(short(own.Events)),
-		create.Ledger(short(own.Ledger)), create.Leases(short(own.Leases))))
+	for _, in := range []*sdk.CreateTableInput{create.Records(short(own.Records)), create.Assignments(short(own.Assignments)), create.Events(short(own.Events)),
+		create.Ledger(short(own.Ledger)), create.Leases(short(own.Leases))} {
+		err := create.Create(ctx, client, in)
+		// There already: the answer to a first attempt was lost. No other test has the name.
+		if there := (*types.ResourceInUseException)(nil); errors.As(err, &there) {
+			err = sdk.NewTableExistsWaiter(client).Wait(ctx, &sdk.DescribeTableInput{TableName: in.TableName}, time.Minute)
+		}
+		must(t, err)
+	}
 	t.Cleanup(func() { // an emulator keeps everything in memory
 		for _, arn := range []string{own.Records, own.Assignments, own.Events, own.Ledger, own.Leases} {
 			_, err := client.DeleteTable(ctx, &sdk.DeleteTableInput{TableName: aws.String(short(arn))})

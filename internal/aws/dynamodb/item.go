@@ -55,7 +55,7 @@ type key struct{ pk, sk string }
 // list leaves no moment in which it is the one without being the other.
 func orderKey(id string) key { return key{"orders", id} }
 
-// isID says whether an order of that id can be placed. No other is asked for:
+// isID says whether an order or a lease of that id can be. No other is asked for:
 // an empty or very long key is an error to DynamoDB.
 func isID(order string) bool { return record.CheckID(order) == nil }
 

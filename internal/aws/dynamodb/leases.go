@@ -37,7 +37,7 @@ func (s *Store) lease(ctx context.Context, name string) (l record.Lease, it item
 	if s.tables.Leases == "" {
 		return l, nil, errNoTable
 	}
-	if record.CheckID(name) != nil {
+	if !isID(name) {
 		return l, nil, nil
 	}
 	if it, err = s.get(ctx, s.tables.Leases, leaseKey(name)); err != nil || it == nil {
