@@ -247,6 +247,9 @@ func intoVerdict(a *app, h *home, f handoverFlags, to *remote, list []*handed, s
 	if count[intoRefused]+count[intoUnsent] > 0 {
 		hints = append(hints, again+" ... hands over what is left")
 	}
+	if errors.Is(stopped, context.Canceled) {
+		return fail(exitInterrupted, strings.Join(hints, "\n"), "interrupted: %s", strings.Join(words, "; "))
+	}
 	if stopped != nil {
 		return fail(exitRemote, strings.Join(hints, "\n"), "%s: %w", strings.Join(words, "; "), stopped)
 	}

@@ -106,7 +106,7 @@ func (k *keymanagers) take(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			k.t.Fatal(err)
 		}
-		inside, err := keystore.Open(r.Context(), []byte(file), secret.Copy([]byte(q.Passwords[i])))
+		inside, err := keystore.Open(k.t.Context(), []byte(file), secret.Copy([]byte(q.Passwords[i])))
 		if err != nil {
 			k.t.Errorf("a keystore that does not open: %v", err)
 		} else {
