@@ -3,6 +3,8 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"os"
 	"syscall"
@@ -21,6 +23,11 @@ func TestHandIntoKilled(t *testing.T) {
 	posted, ended := make(chan bool), make(chan bool)
 	k.twist = func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodPost {
+			data, err := io.ReadAll(r.Body) // whole, before anybody is killed
+			if err != nil {
+				t.Error(err)
+			}
+			r.Body = io.NopCloser(bytes.NewReader(data))
 			posted <- true
 			<-ended
 		}
