@@ -56,7 +56,9 @@ type Ledger interface {
 
 	// Add makes the marks of keys that the ledger does not know, and raises
 	// those of keys that it does (Mark.Raise): it must never lower one.
-	// Durable on return, all or nothing. ErrHolder as for Sign.
+	// Durable on return. A list of which one mark is refused changes nothing;
+	// what was cut short may leave some marks raised, which is safe, and is
+	// brought again whole. ErrHolder as for Sign.
 	Add(ctx context.Context, epoch uint64, marks []Mark) error
 
 	// Marks yields every mark by pubkey, as it is durable. A mark that does
