@@ -214,17 +214,14 @@ func (a *app) watchSigners(ctx context.Context, h *home) error {
 	}
 	for {
 		if bootTime()-counted >= readEvery { // on AWS each costs
-			if counts, err = h.countAssigned(ctx); err != nil && ctx.Err() == nil {
-				return err
+			if counts, err = h.countAssigned(ctx); err != nil {
+				return unlessAsked(ctx, err)
 			}
 			counted = bootTime()
 		}
 		list, err := h.signerStates(ctx, counts, true)
-		if ctx.Err() != nil {
-			return nil // asked to end, which is how a watch ends
-		}
 		if err != nil {
-			return err
+			return unlessAsked(ctx, err)
 		}
 		switch {
 		case a.json:
@@ -245,6 +242,15 @@ func (a *app) watchSigners(ctx context.Context, h *home) error {
 		case <-time.After(watchEvery):
 		}
 	}
+}
+
+// unlessAsked is the error of a look, unless it was cut short by who asked the
+// run to end, which is how a watch ends.
+func unlessAsked(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // clearedLines ends each line with a sequence.

@@ -15,9 +15,9 @@ package ops
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -173,8 +173,10 @@ func (a *Account) DutyConfig() aws.Config {
 			s.MaxAttempts = dutyAttempts
 			s.MaxBackoff = dutyBackoff
 			s.Backoff = retry.BackoffDelayerFunc(func(n int, _ error) (time.Duration, error) {
+				var spread [1]byte // so that what was refused together does not come again together
+				_, _ = rand.Read(spread[:])
 				most := min(dutyBackoff, 25*time.Millisecond<<min(n, 8))
-				return most/2 + rand.N(most/2), nil //nolint:gosec // spreads retries, guards nothing
+				return most/2 + most/2*time.Duration(spread[0])/255, nil
 			})
 		})
 	}
