@@ -247,10 +247,12 @@ func (a *app) watchSigners(ctx context.Context, h *home) error {
 // unlessAsked is the error of a look, unless it was cut short by who asked the
 // run to end, which is how a watch ends.
 func unlessAsked(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 // clearedLines ends each line with a sequence.
