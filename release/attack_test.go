@@ -284,6 +284,37 @@ func TestModulesHideNothing(t *testing.T) {
 	}
 }
 
+// TestModulesRuleNoDifference: a module's own .gitattributes hides none of its code: git obeys it where it is
+// run in a repository, which is where a reviewer runs the review.
+func TestModulesRuleNoDifference(t *testing.T) {
+	work := t.TempDir()
+	if out, err := exec.Command("git", "init", "--quiet", work).CombinedOutput(); err != nil {
+		missing(t, "git: "+string(out))
+	}
+	t.Chdir(work)
+	t.Setenv("TMPDIR", work)
+	before, after := t.TempDir(), t.TempDir()
+	for dir, files := range map[string]map[string]string{
+		before: {"shown.go": "func f() {}\n", "hidden.go": "/*$Id$*/\n"},
+		after:  {"shown.go": "func f() { /*$Id: */ evil() /*$*/ }\n", "hidden.go": "/*$Id: */ evil() /*$*/\n"},
+	} {
+		files[".gitattributes"] = "* ident\n"
+		for name, text := range files {
+			must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+		}
+	}
+	var c ModuleChange
+	must(t, c.compareFolders(t.Context(), before, after))
+	if len(c.Files) != 2 {
+		t.Fatalf("%d files, not 2: %+v", len(c.Files), c.Files)
+	}
+	for _, f := range c.Files {
+		if !strings.Contains(f.Diff, "evil()") || f.Added != 1 || f.Removed != 1 {
+			t.Errorf("%s: its code is not in the difference: %+v", f.Path, f)
+		}
+	}
+}
+
 // TestNothingForTheTerminal: words of the submitted commit reach no terminal
 // as they are.
 func TestNothingForTheTerminal(t *testing.T) {

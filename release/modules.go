@@ -148,32 +148,63 @@ func (c *ModuleChange) compareFolders(ctx context.Context, before, after string)
 	})
 	left := maxDiffs
 	for _, rel := range names {
-		old, new := filepath.Join(before, rel), filepath.Join(after, rel)
-		a, errA := os.ReadFile(old)
-		b, errB := os.ReadFile(new)
+		a, errA := os.ReadFile(filepath.Join(before, rel))
+		b, errB := os.ReadFile(filepath.Join(after, rel))
 		if errA == nil && errB == nil && bytes.Equal(a, b) {
 			continue
 		}
 		f := SourceFile{Path: oneLine(filepath.ToSlash(rel)), Change: "changed"}
 		if errA != nil {
-			f.Change, old = "added", os.DevNull
+			f.Change = "added"
 		} else if errB != nil {
-			f.Change, new = "removed", os.DevNull
+			f.Change = "removed"
 		}
-		cmd := exec.CommandContext(ctx, "git", "--no-pager", "diff", "--no-index", "--no-ext-diff", "--no-textconv", "--no-color", "--text", "--", old, new)
-		cmd.Env = append(withoutGit(os.Environ()), plainGit()...)
-		diff, err := cmd.Output()
-		if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) { // 1: they differ
+		text, err := differ(ctx, a, b)
+		if err != nil {
 			return err
 		}
-		text := string(diff)
-		if _, body, ok := strings.Cut(text, "\n@@"); ok { // the head names this machine's folders
-			text = "@@" + body
-		}
 		f.keep(text, &left)
+		if text == "" && !bytes.Equal(a, b) {
+			f.Note = "git shows nothing of it: compare the files"
+		}
 		c.Files = append(c.Files, f)
 	}
 	return nil
+}
+
+// differ is the difference of two files in unified form, without a head: "" where
+// git sees none.
+//
+// The files are copied to a folder of their own, which git is not to take for part
+// of a repository. Run in one, git obeys each .gitattributes beside the files that
+// it compares, a module's own too, and compares them as it would check them in:
+// with "* ident", all between "$Id:" and the next "$" of a line is left out.
+func differ(ctx context.Context, a, b []byte) (string, error) {
+	dir, err := os.MkdirTemp("", "stakeseal-differ-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	if dir, err = filepath.EvalSymlinks(dir); err != nil { // git compares ceilings with real paths
+		return "", err
+	}
+	for name, data := range map[string][]byte{"before": a, "after": b} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return "", err
+		}
+	}
+	cmd := exec.CommandContext(ctx, "git", "--no-pager", "diff", "--no-index", "--no-ext-diff", "--no-textconv", "--no-color", "--text", "--", "before", "after")
+	cmd.Dir = dir
+	cmd.Env = append(append(withoutGit(os.Environ()), plainGit()...), "GIT_CEILING_DIRECTORIES="+filepath.Dir(dir))
+	diff, err := cmd.Output()
+	if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) { // 1: they differ
+		return "", err
+	}
+	_, body, found := strings.Cut(string(diff), "\n@@")
+	if !found {
+		return "", nil
+	}
+	return "@@" + body, nil
 }
 
 // moduleFolder is where go keeps a module's source, verified: its digest is
