@@ -274,13 +274,21 @@ func TestModulesHideNothing(t *testing.T) {
 		{Path: "b.go", Note: "too long for this report"},
 		{Path: "c_test.go", Note: "too long for this report"},
 		{Path: "d.go", Diff: "@@\n+var \u0430 = 1"},
+		{Path: "e.go", Diff: "@@\n+func f() {" + strings.Repeat(" ", 200) + "evil() }"},
+		{Path: "f.go", Diff: "@@\n+" + strings.Repeat("\t", 50) + "evil()"},
+		{Path: "g.go", Diff: "@@\n+var s = \"" + strings.Repeat("a", 600) + "\"; func init() { evil() }"},
+		{Path: "h.go", Diff: "@@\n+\t\t\tplain()" + strings.Repeat(" ", 40) + "// as gofmt writes it" + strings.Repeat(" ", 200)},
 	}}}}
 	same := &Package{Provenance: Provenance{Commit: "the same"}} // a module need not come with a commit
 	must(t, r.history(t.Context(), same, Inspection{Base: same}))
-	for _, c := range []struct{ weight, what string }{{Danger, "example.org/m/a.go has characters"}, {Danger, "m/b.go is not shown"}, {Look, "m/c_test.go is not shown"}, {Look, "m/d.go has 1 added lines"}} {
+	for _, c := range []struct{ weight, what string }{{Danger, "example.org/m/a.go has characters"}, {Danger, "m/b.go is not shown"}, {Look, "m/c_test.go is not shown"}, {Look, "m/d.go has 1 added lines"},
+		{Danger, "m/e.go has an added line with more behind 200 columns"}, {Danger, "m/f.go has an added line with more behind"}, {Look, "m/g.go has an added line of 6"}} {
 		if !says(r, c.weight, c.what) {
 			t.Errorf("no %s %q in %+v", c.weight, c.what, r.Attention)
 		}
+	}
+	if says(r, Danger, "h.go") || says(r, Look, "h.go") {
+		t.Errorf("an ordinary line is a finding: %+v", r.Attention)
 	}
 }
 

@@ -123,9 +123,10 @@ func FuzzPointer(f *testing.F) {
 func FuzzVisible(f *testing.F) {
 	f.Add("plain\ttext\n")
 	f.Add("a\u202eb\x1b[2J\x00\xff\r\n\r")
+	f.Add("var a\u3164, b\u115f, c\uffa0 = 1 // \ufe0f\U000e0100\u034f\u2800")
 	f.Fuzz(func(t *testing.T, text string) {
 		got := visible(text)
-		if strings.ContainsAny(got, "\x00\x1b\r\u202e\u2066\u200b\ufeff") {
+		if strings.ContainsAny(got, "\x00\x1b\r\u202e\u2066\u200b\ufeff\u3164\u115f\uffa0\ufe0f\U000e0100\u034f\u2800") {
 			t.Fatalf("%q", got)
 		}
 		if again := visible(got); again != got {

@@ -274,11 +274,12 @@ func (f *SourceFile) suspicious(r *Report, name string, made bool) {
 		}
 		r.attend(weight, "%s turned from %s.", name, f.Mode)
 	}
-	foreign := 0
+	foreign, gap, far := 0, 0, 0
 	for line := range strings.SplitSeq(f.Diff, "\n") {
 		if !strings.HasPrefix(line, "+") {
 			continue
 		}
+		gap, far = max(gap, widestGap(line[1:])), max(far, len(line))
 		if strings.Contains(line, hiddenMark) {
 			r.attend(Danger, "%s has characters that an editor does not show, or shows elsewhere (marked %sU+....%s): a reader sees other code than the compiler.", name, hiddenMark, hiddenEnd)
 			return
@@ -287,9 +288,38 @@ func (f *SourceFile) suspicious(r *Report, name string, made bool) {
 			foreign++
 		}
 	}
+	if code := made && codeFile(name); code && gap >= maxGap {
+		r.attend(Danger, "%s has an added line with more behind %d columns of nothing: beyond the edge of a window, where a reader does not look.", name, gap)
+	} else if code && far > maxLine {
+		r.attend(Look, "%s has an added line of %d characters: read it to its end.", name, far)
+	}
 	if foreign > 0 && made && codeFile(name) {
 		r.attend(Look, "%s has %d added lines with letters that are not ASCII: one may look like another, so that two names look like one.", name, foreign)
 	}
+}
+
+// What no line of code needs: what stands behind it, nobody sees who does not look
+// for it. gofmt leaves such lines, in comments and in strings; nothing demands it.
+const (
+	maxGap  = 80  // columns of blanks within or before a line
+	maxLine = 500 // bytes
+)
+
+// widestGap is the widest run of blanks in a line that something follows, in
+// columns.
+func widestGap(line string) (widest int) {
+	run := 0
+	for _, c := range line {
+		switch c {
+		case ' ':
+			run++
+		case '\t':
+			run += 4
+		default:
+			widest, run = max(widest, run), 0
+		}
+	}
+	return widest
 }
 
 // linesOf counts the lines of a difference.

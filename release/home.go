@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/stakeseal/stakeseal/certificate"
@@ -25,6 +26,12 @@ type Target interface {
 	// InForce reads back what is in force and verifies it from the package to
 	// the last signature. ErrNoRelease: nothing is.
 	InForce(ctx context.Context, now time.Time) (*Installed, error)
+	// Fits refuses a signed package that Install would refuse whatever is in
+	// force: for another machine or installation, revoked, or not valid now.
+	Fits(ctx context.Context, s *Signed, now time.Time) error
+	// Rollback brings back the release before, which must be goal unless that is
+	// zero: otherwise ErrNotBefore, and nothing changes.
+	Rollback(ctx context.Context, goal certificate.Hash, now time.Time) (*Installed, error)
 	// Named is the package in force, also where it may run no more; zero where
 	// something is that no release managers ever signed. ErrNoRelease: nothing is.
 	Named(ctx context.Context) (certificate.Hash, error)
@@ -34,6 +41,13 @@ var _ Target = Home{}
 
 // ErrNoRelease says that no release was deployed to a target.
 var ErrNoRelease = errors.New("no release is in force")
+
+// ErrNotBefore says that a rollback would bring back another release than the
+// one that was asked for.
+var ErrNotBefore = errors.New("the release before is another")
+
+// ErrBusy says that another process puts a release in force in the same home.
+var ErrBusy = errors.New("another release is being put in force here")
 
 // ErrRevoked says that a release may make no more keys.
 var ErrRevoked = errors.New("the release is revoked")
@@ -83,13 +97,15 @@ type Home struct {
 // Install implements Target. The files are written beside and moved to
 // releases/DIGEST as one folder, then the pointer is replaced.
 func (h Home) Install(ctx context.Context, s *Signed, now time.Time) error {
-	p := s.Package()
-	if p == nil || s.envelope == nil {
-		return fmt.Errorf("couldn't deploy: %w: no signed package was loaded", ErrNotSigned)
+	if err := h.Fits(ctx, s, now); err != nil {
+		return err
 	}
-	if err := errors.Join(fitsMachine(p), h.MayRun(s, now), h.revoked(ctx, p.Digest)); err != nil {
+	p := s.Package()
+	unlock, err := h.lock()
+	if err != nil {
 		return fmt.Errorf("couldn't deploy: %w", err)
 	}
+	defer unlock()
 	was, err := h.pointer()
 	if err != nil && !errors.Is(err, ErrNoRelease) {
 		return fmt.Errorf("couldn't deploy: %w", err)
@@ -119,6 +135,37 @@ func (h Home) Install(ctx context.Context, s *Signed, now time.Time) error {
 		return fmt.Errorf("couldn't deploy: %w", err)
 	}
 	return h.tidy(next)
+}
+
+// Fits implements Target.
+func (h Home) Fits(ctx context.Context, s *Signed, now time.Time) error {
+	p := s.Package()
+	if p == nil || s.envelope == nil {
+		return fmt.Errorf("couldn't deploy: %w: no signed package was loaded", ErrNotSigned)
+	}
+	if err := errors.Join(fitsMachine(p), h.MayRun(s, now), h.revoked(ctx, p.Digest)); err != nil {
+		return fmt.Errorf("couldn't deploy: %w", err)
+	}
+	return nil
+}
+
+// lock keeps two processes from putting releases in force in one home at once:
+// each would judge what it follows before the other moved the pointer, and the one
+// would remove what the other has unpacked and is about to name. It ends with the
+// process. Nobody waits for it: what was asked and answered is judged anew.
+func (h Home) lock() (unlock func(), err error) {
+	folder, err := os.Open(h.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		folder.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrBusy
+		}
+		return nil, fmt.Errorf("couldn't lock %s: %w", h.Dir, err)
+	}
+	return func() { folder.Close() }, nil
 }
 
 // goodBefore is what a rollback from the next release brings back: the one in
@@ -187,15 +234,23 @@ func (h Home) InForce(ctx context.Context, now time.Time) (*Installed, error) {
 	return &Installed{Signed: s, Previous: h.unlessStopped(ctx, at.Previous), Since: at.Since, Folder: h.folder(at.Package), RolledBack: at.RolledBack}, nil
 }
 
-// Rollback brings back the release that was in force before, which must still
-// be valid and not be revoked.
-func (h Home) Rollback(ctx context.Context, now time.Time) (*Installed, error) {
+// Rollback implements Target. The release before must still be valid and not be
+// revoked.
+func (h Home) Rollback(ctx context.Context, goal certificate.Hash, now time.Time) (*Installed, error) {
+	unlock, err := h.lock()
+	if err != nil {
+		return nil, fmt.Errorf("couldn't roll back: %w", err)
+	}
+	defer unlock()
 	at, err := h.pointer()
 	if err != nil {
 		return nil, err
 	}
 	if at.Previous.IsZero() {
 		return nil, fmt.Errorf("couldn't roll back: %w before this one", ErrNoRelease)
+	}
+	if !goal.IsZero() && goal != at.Previous {
+		return nil, fmt.Errorf("couldn't roll back: %w: package %s, not %s", ErrNotBefore, at.Previous, goal)
 	}
 	s, err := h.load(ctx, at.Previous)
 	if err != nil {

@@ -72,19 +72,19 @@ func TestDeployRollbackRevoke(t *testing.T) {
 			t.Fatalf("the program does not run: %v, %s", err, out)
 		}
 	}
-	if _, err := home.Rollback(ctx, noon); !errors.Is(err, ErrNoRelease) {
+	if _, err := home.Rollback(ctx, certificate.Hash{}, noon); !errors.Is(err, ErrNoRelease) {
 		t.Errorf("rolled back from nothing: %v", err)
 	}
 	for range 2 { // the second does nothing
 		must(t, home.Install(ctx, a, noon))
 		inForce(a, certificate.Hash{})
 	}
-	if _, err := home.Rollback(ctx, noon); !errors.Is(err, ErrNoRelease) {
+	if _, err := home.Rollback(ctx, certificate.Hash{}, noon); !errors.Is(err, ErrNoRelease) {
 		t.Errorf("rolled back to nothing: %v", err)
 	}
 	must(t, home.Install(ctx, b, noon))
 	inForce(b, a.Package().Digest)
-	if _, err := home.Rollback(ctx, noon); err != nil {
+	if _, err := home.Rollback(ctx, certificate.Hash{}, noon); err != nil {
 		t.Fatal(err)
 	}
 	inForce(a, b.Package().Digest)
@@ -102,7 +102,7 @@ func TestDeployRollbackRevoke(t *testing.T) {
 
 	// A revoked one cannot be rolled back to, nor deployed.
 	must(t, Revoke(ctx, home.Statements(), trust, rita, a.Package().Digest, "found to be bad", noon))
-	if _, err := home.Rollback(ctx, noon); !errors.Is(err, ErrRevoked) || !strings.Contains(err.Error(), "found to be bad") {
+	if _, err := home.Rollback(ctx, certificate.Hash{}, noon); !errors.Is(err, ErrRevoked) || !strings.Contains(err.Error(), "found to be bad") {
 		t.Errorf("rolled back to a revoked release: %v", err)
 	}
 	inForce(b, certificate.Hash{}) // nothing to go back to

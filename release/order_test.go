@@ -125,7 +125,7 @@ func TestNoDowngrade(t *testing.T) {
 	must(t, home.Install(ctx, first, noon))
 	must(t, home.Install(ctx, second, noon))
 	trust.Releases = []certificate.Release{first.Release, second.Release}
-	in, err := home.Rollback(ctx, noon)
+	in, err := home.Rollback(ctx, certificate.Hash{}, noon)
 	must(t, err)
 	if in.RolledBack != q.Digest || !slices.Equal(SupersededBy(trust, p.Digest), []string{second.Release.Name}) || SupersededBy(trust, q.Digest) != nil {
 		t.Errorf("rolled back from %s, superseded by %v", in.RolledBack, SupersededBy(trust, p.Digest))

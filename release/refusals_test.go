@@ -3,6 +3,7 @@ package release
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -112,7 +113,7 @@ func TestRollbackToWhatMayRun(t *testing.T) {
 	}
 	// Rolled back from a revoked release, which then is not kept to go to; its
 	// revocation is, and refuses it when it comes again.
-	in, err := home.Rollback(ctx, noon)
+	in, err := home.Rollback(ctx, certificate.Hash{}, noon)
 	must(t, err)
 	if in.Package().Digest != a.Package().Digest || !in.Previous.IsZero() || in.RolledBack != b.Package().Digest {
 		t.Errorf("after the rollback: %s in force, %s before it, rolled back from %s", in.Package().Digest, in.Previous, in.RolledBack)
@@ -125,7 +126,77 @@ func TestRollbackToWhatMayRun(t *testing.T) {
 	if err := home.Install(ctx, b, noon); !errors.Is(err, ErrRevoked) {
 		t.Errorf("a revoked release comes again: %v", err)
 	}
-	if _, err := home.Rollback(ctx, noon); !errors.Is(err, ErrNoRelease) {
+	if _, err := home.Rollback(ctx, certificate.Hash{}, noon); !errors.Is(err, ErrNoRelease) {
 		t.Errorf("rolled back to a revoked release: %v", err)
+	}
+}
+
+// TestRollbackToAnother: what a rollback is asked for and is not before the
+// release in force changes nothing, also where that may run no more.
+func TestRollbackToAnother(t *testing.T) {
+	ctx, trust, d := t.Context(), testTrust(1), newDepot(t)
+	a, b := both(t, d, trust)
+	home := Home{Dir: t.TempDir(), Trust: trust}
+	must(t, home.Install(ctx, a, noon))
+	must(t, home.Install(ctx, b, noon))
+	must(t, Revoke(ctx, home.Statements(), trust, rita, b.Package().Digest, "a fault", noon))
+	was, err := home.pointer()
+	must(t, err)
+	for _, goal := range []certificate.Hash{{1}, b.Package().Digest} {
+		if _, err := home.Rollback(ctx, goal, noon); !errors.Is(err, ErrNotBefore) {
+			t.Errorf("rolled back to %s: %v", goal, err)
+		}
+		if at, err := home.pointer(); err != nil || at != was {
+			t.Errorf("the pointer moved to %s: %v", at.Package, err)
+		}
+	}
+	in, err := home.Rollback(ctx, a.Package().Digest, noon)
+	must(t, err)
+	if in.Package().Digest != a.Package().Digest {
+		t.Errorf("in force is %s", in.Package().Digest)
+	}
+}
+
+// TestOneAtATime: while one process puts a release in force, another does not.
+func TestOneAtATime(t *testing.T) {
+	ctx, trust, d := t.Context(), testTrust(1), newDepot(t)
+	a, b := both(t, d, trust)
+	home := Home{Dir: t.TempDir(), Trust: trust}
+	must(t, home.Install(ctx, a, noon))
+	must(t, home.Install(ctx, b, noon))
+	was, err := home.pointer()
+	must(t, err)
+	unlock, err := home.lock()
+	must(t, err)
+	home.OutOfOrder = true
+	if err := home.Install(ctx, a, noon); !errors.Is(err, ErrBusy) {
+		t.Errorf("deployed beside another: %v", err)
+	}
+	if _, err := home.Rollback(ctx, certificate.Hash{}, noon); !errors.Is(err, ErrBusy) {
+		t.Errorf("rolled back beside another: %v", err)
+	}
+	if at, err := home.pointer(); err != nil || at != was {
+		t.Errorf("the pointer moved to %s: %v", at.Package, err)
+	}
+	unlock()
+	must(t, home.Install(ctx, a, noon))
+}
+
+// TestFits: what Install would refuse whatever is in force is refused before.
+func TestFits(t *testing.T) {
+	ctx, trust, d := t.Context(), testTrust(1), newDepot(t)
+	a, _ := both(t, d, trust)
+	home := Home{Dir: t.TempDir(), Trust: trust}
+	must(t, home.Fits(ctx, a, noon))
+	if err := home.Fits(ctx, a, noon.AddDate(-1, 0, 0)); !errors.Is(err, certificate.ErrUntrusted) {
+		t.Errorf("before its time: %v", err)
+	}
+	if err := home.Fits(ctx, &Signed{}, noon); !errors.Is(err, ErrNotSigned) {
+		t.Errorf("nothing signed: %v", err)
+	}
+	must(t, os.Mkdir(filepath.Join(home.Dir, ReleasesFolder), 0o700))
+	must(t, Revoke(ctx, home.Statements(), trust, rita, a.Package().Digest, "a fault", noon))
+	if err := home.Fits(ctx, a, noon); !errors.Is(err, ErrRevoked) {
+		t.Errorf("revoked: %v", err)
 	}
 }

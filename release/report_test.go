@@ -126,6 +126,9 @@ func TestPage(t *testing.T) {
 	if !strings.Contains(text, "default-src 'none'") {
 		t.Error("no policy")
 	}
+	if strings.Contains(text, "white-space:pre;") || !strings.Contains(text, "pre span{display:block;padding:0 .8rem;white-space:break-spaces") {
+		t.Error("lines of source run out of the window, where nobody reads them")
+	}
 	if n := strings.Count(text, `<li class="danger">`); n != len(r.weighing(Danger)) || n < 3 {
 		t.Errorf("%d dangers on the page, %d in the report", n, len(r.weighing(Danger)))
 	}

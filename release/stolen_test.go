@@ -88,7 +88,7 @@ func TestStolenKey(t *testing.T) {
 	if in, err := home.InForce(ctx, later); err != nil || in.Package().Digest != pkg {
 		t.Errorf("signed again, and not in force: %v", err)
 	}
-	if _, err := home.Rollback(ctx, later); !errors.Is(err, ErrNotReviewed) {
+	if _, err := home.Rollback(ctx, certificate.Hash{}, later); !errors.Is(err, ErrNotReviewed) {
 		t.Errorf("rolled back to what the stolen key alone signed: %v", err)
 	}
 }

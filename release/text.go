@@ -12,8 +12,8 @@ const (
 	hiddenEnd  = "⟧"
 )
 
-// visible spells out control characters, marks that turn or hide text, and
-// bytes that are no UTF-8: a source may look harmless on a screen and be none.
+// visible spells out control characters, marks that turn or hide text, what shows
+// as nothing, and bytes that are no UTF-8: a source may look harmless on a screen and be none.
 func visible(text string) string {
 	var b strings.Builder
 	for i, c := range text {
@@ -23,13 +23,20 @@ func visible(text string) string {
 		case c == '\r' && strings.HasPrefix(text[i+1:], "\n"):
 		case c == unicode.ReplacementChar && !strings.HasPrefix(text[i:], "\ufffd"):
 			fmt.Fprintf(&b, "%sbyte %02x%s", hiddenMark, text[i], hiddenEnd)
-		case !unicode.IsPrint(c):
+		case !unicode.IsPrint(c) || unseen(c):
 			fmt.Fprintf(&b, "%sU+%04X%s", hiddenMark, c, hiddenEnd)
 		default:
 			b.WriteRune(c)
 		}
 	}
 	return b.String()
+}
+
+// unseen reports whether a letter, mark or symbol, which IsPrint calls printable,
+// shows as nothing or as a gap. Some may stand in a name of Go or C (Hangul
+// fillers), others carry any text within a string (variation selectors).
+func unseen(c rune) bool {
+	return c > unicode.MaxASCII && (unicode.In(c, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || c == '\u2800')
 }
 
 // oneLine is visible text that cannot begin a line or a column of its own: for

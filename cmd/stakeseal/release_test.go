@@ -214,6 +214,16 @@ func TestReleases(t *testing.T) {
 	}
 	run(6, "no release is in force", "generate", "--count", "1", "--yes")
 	run(0, "v2", with(depot, "release", "deploy", second)...)
+
+	// Revoked here only: a depot that knows nothing of it brings it back neither
+	// into force nor, as a line to be added by hand, into the trust file.
+	run(0, "revoked", "release", "revoke", second, "--key", "rita.key", "--reason", "a fault", "--yes")
+	run(2, "is no package", "release", "rollback", "--to", strings.Repeat("0", 64), "--yes")
+	for _, flag := range []string{"--yes", "--leave-trust-file"} {
+		if got := run(3, "revoked", with(depot, "release", "deploy", second, flag)...); strings.Contains(got.out+got.err, "statement:") {
+			t.Errorf("the entry of a revoked release is printed:\n%s%s", got.out, got.err)
+		}
+	}
 }
 
 func commitOf(t *testing.T, source string) string {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/internal/aws/arn"
@@ -15,10 +14,7 @@ import (
 )
 
 // target is where a home's releases are deployed.
-type target interface {
-	release.Target
-	Rollback(ctx context.Context, now time.Time) (*release.Installed, error)
-}
+type target = release.Target
 
 // releaseFunction is the function that a home's generator is, zero where it is
 // local.

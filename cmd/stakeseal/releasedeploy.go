@@ -73,6 +73,11 @@ func (a *app) releaseDeploy(ctx context.Context, s steps, name string, leave, ou
 	if err != nil {
 		return err
 	}
+	// Before anything is written or anybody is told to write it: a release that is
+	// revoked, or another installation's, is no line for the trust file.
+	if err := to.Fits(ctx, signed, a.now()); err != nil {
+		return err
+	}
 	if err := a.confirmOrderOf(ctx, to, trust, signed, outOfOrder); err != nil {
 		return err
 	}

@@ -37,6 +37,9 @@ func (a *app) releaseRollback(ctx context.Context, name string) error {
 		if goal, err = packageDigest(name); err != nil {
 			return err
 		}
+		if goal.IsZero() {
+			return usage("stakeseal release verify shows what a rollback brings back", "--to %s is no package", name)
+		}
 	}
 	dir, trust, err := a.releaseHome()
 	if err != nil {
@@ -58,25 +61,27 @@ func (a *app) releaseRollback(ctx context.Context, name string) error {
 	case err != nil:
 		// That is what one rolls back from: it is revoked, or not whole.
 		a.say("warning: what is in force does not verify: %v", err)
+		if !goal.IsZero() {
+			question = fmt.Sprintf("Bring back package %s in %s, if that is the one before?", goal, dir)
+		}
 	case !goal.IsZero() && in.Package().Digest == goal:
 		a.say("release %q is in force already", in.Release.Name)
 		return a.reportRelease(dir, trust, in)
 	case in.Previous.IsZero():
-		return fmt.Errorf("couldn't roll back: %w before this one", release.ErrNoRelease)
+		// Rollback says why: none is there, or it is revoked.
+		a.say("warning: nothing that may run is before release %q", in.Release.Name)
 	case !goal.IsZero() && in.Previous != goal:
-		return fail(exitConflict, "stakeseal release verify shows what a rollback brings back; another release is deployed", "the release before %q is package %s, not %s", in.Release.Name, in.Previous, goal)
+		return fmt.Errorf("couldn't roll back: %w: before %q it is package %s, not %s", release.ErrNotBefore, in.Release.Name, in.Previous, goal)
 	default:
 		question = fmt.Sprintf("Bring back package %s, in place of release %q, package %s?", in.Previous, in.Release.Name, in.Package().Digest)
+		goal = in.Previous // what is agreed to, and nothing that came between
 	}
 	if err := a.confirm(question); err != nil {
 		return err
 	}
-	if in, err = to.Rollback(ctx, a.now()); err != nil {
+	if in, err = to.Rollback(ctx, goal, a.now()); err != nil {
 		return err
 	}
 	a.say("rolled back from package %s", was)
-	if got := in.Package().Digest; !goal.IsZero() && got != goal {
-		return fail(exitConflict, "stakeseal release verify shows it; deploy the other one", "release %q is in force now, package %s, not %s", in.Release.Name, got, goal)
-	}
 	return a.reportRelease(dir, trust, in)
 }

@@ -245,7 +245,7 @@ func TestReleasesOnAWS(t *testing.T) {
 	if _, err := r.InForce(ctx, s.now); !errors.Is(err, release.ErrNoRelease) {
 		t.Fatalf("before any: %v", err)
 	}
-	if _, err := r.Rollback(ctx, s.now); !errors.Is(err, release.ErrNoRelease) {
+	if _, err := r.Rollback(ctx, certificate.Hash{}, s.now); !errors.Is(err, release.ErrNoRelease) {
 		t.Errorf("rolled back from nothing: %v", err)
 	}
 	object, err := r.Stamp(ctx, first)
@@ -264,7 +264,7 @@ func TestReleasesOnAWS(t *testing.T) {
 	r = s.as("release-manager")
 	must(t, r.Install(ctx, second, s.now))
 	s.inForce(r, p[1], p[0])
-	_, err = r.Rollback(ctx, s.now)
+	_, err = r.Rollback(ctx, certificate.Hash{}, s.now)
 	must(t, err)
 	s.inForce(r, p[0], p[1])
 	must(t, r.Install(ctx, second, s.now))
@@ -290,7 +290,7 @@ func TestReleasesOnAWS(t *testing.T) {
 	}
 	s.inForce(r, p[2], p[1])
 	must(t, release.Revoke(ctx, r.Depot().Reviews, s.trust, rita, p[1].Digest, "found to be bad", s.now))
-	if _, err := r.Rollback(ctx, s.now); !errors.Is(err, release.ErrRevoked) {
+	if _, err := r.Rollback(ctx, certificate.Hash{}, s.now); !errors.Is(err, release.ErrRevoked) {
 		t.Errorf("rolled back to a revoked release: %v", err)
 	}
 	s.inForce(r, p[2], nil) // nothing to go back to that may run
@@ -314,7 +314,7 @@ func TestEachRolesStep(t *testing.T) {
 			return r.Depot().Reviews.Put(ctx, p[1].Digest.String()+"/"+time.Now().Format("150405.000000000"), []byte("x"))
 		}},
 		"move the alias": {"release-manager", func(r *ops.Releases) error {
-			_, err := r.Rollback(ctx, s.now)
+			_, err := r.Rollback(ctx, certificate.Hash{}, s.now)
 			if errors.Is(err, release.ErrNoRelease) { // allowed, and nothing to roll back to
 				return nil
 			}
@@ -447,7 +447,7 @@ func TestRevokedInForce(t *testing.T) {
 	r := s.as("release-manager")
 	must(t, r.Install(ctx, first, s.now))
 	must(t, r.Install(ctx, second, s.now))
-	in, err := r.Rollback(ctx, s.now)
+	in, err := r.Rollback(ctx, certificate.Hash{}, s.now)
 	must(t, err)
 	if in.Package().Digest != p[0].Digest || in.RolledBack != p[1].Digest || in.Previous != p[1].Digest {
 		t.Errorf("rolled back: %s in force, from %s, before it %s", in.Package().Digest, in.RolledBack, in.Previous)
@@ -460,7 +460,13 @@ func TestRevokedInForce(t *testing.T) {
 	if pkg, err := r.Named(ctx); err != nil || pkg != p[1].Digest {
 		t.Errorf("what is in force, unverified: %s, %v", pkg, err)
 	}
-	if in, err = r.Rollback(ctx, s.now); err != nil || in.Package().Digest != p[0].Digest || !in.Previous.IsZero() {
+	if _, err := r.Rollback(ctx, p[2].Digest, s.now); !errors.Is(err, release.ErrNotBefore) {
+		t.Errorf("rolled back to what is not before it: %v", err)
+	}
+	if pkg, err := r.Named(ctx); err != nil || pkg != p[1].Digest {
+		t.Errorf("the alias moved: %s, %v", pkg, err)
+	}
+	if in, err = r.Rollback(ctx, p[0].Digest, s.now); err != nil || in.Package().Digest != p[0].Digest || !in.Previous.IsZero() {
 		t.Fatalf("rolled back from a revoked release: %v", err)
 	}
 	if n := len(s.Calls("lambda", "DeleteFunction")); n != 1 {

@@ -34,16 +34,10 @@ type version struct {
 // looks first whether it is done, and what AWS then says is compared with the
 // package; the alias moves last, so that it always stands for a whole release.
 func (r *Releases) Install(ctx context.Context, s *release.Signed, now time.Time) error {
+	if err := r.Fits(ctx, s, now); err != nil {
+		return err
+	}
 	p := s.Package()
-	if p == nil || s.Release.Package != p.Digest {
-		return fmt.Errorf("couldn't deploy: %w: no signed package was loaded", release.ErrNotSigned)
-	}
-	if err := r.mayRun(s, now); err != nil {
-		return fmt.Errorf("couldn't deploy: %w", err)
-	}
-	if err := r.belongs(p); err != nil {
-		return fmt.Errorf("couldn't deploy: %w", err)
-	}
 	seen, inForce, err := r.named(ctx)
 	if err != nil && !errors.Is(err, release.ErrNoRelease) {
 		return fmt.Errorf("couldn't deploy: %w", err)
@@ -79,6 +73,21 @@ func (r *Releases) Install(ctx context.Context, s *release.Signed, now time.Time
 	}
 	if err := r.tidy(ctx, number, seen, now); err != nil {
 		return fmt.Errorf("the release is in force, and a superseded version is still there: %w", err)
+	}
+	return nil
+}
+
+// Fits implements release.Target.
+func (r *Releases) Fits(_ context.Context, s *release.Signed, now time.Time) error {
+	p := s.Package()
+	if p == nil || s.Release.Package != p.Digest {
+		return fmt.Errorf("couldn't deploy: %w: no signed package was loaded", release.ErrNotSigned)
+	}
+	if err := r.mayRun(s, now); err != nil {
+		return fmt.Errorf("couldn't deploy: %w", err)
+	}
+	if err := r.belongs(p); err != nil {
+		return fmt.Errorf("couldn't deploy: %w", err)
 	}
 	return nil
 }
@@ -489,9 +498,10 @@ func (r *Releases) before(ctx context.Context, list []version, number string, no
 	return version{}, why, nil
 }
 
-// Rollback moves the alias back to the release before, which is verified
-// first. The versions stay as they are, but for those that may run no more.
-func (r *Releases) Rollback(ctx context.Context, now time.Time) (*release.Installed, error) {
+// Rollback implements release.Target: it moves the alias back to the release
+// before, which is verified first. The versions stay as they are, but for those
+// that may run no more.
+func (r *Releases) Rollback(ctx context.Context, goal certificate.Hash, now time.Time) (*release.Installed, error) {
 	number, err := r.standing(ctx)
 	if err != nil {
 		return nil, err
@@ -506,6 +516,9 @@ func (r *Releases) Rollback(ctx context.Context, now time.Time) (*release.Instal
 	}
 	if before.number == "" {
 		return nil, errors.Join(fmt.Errorf("couldn't roll back: %w before this one that may run", release.ErrNoRelease), why)
+	}
+	if !goal.IsZero() && goal != before.pkg {
+		return nil, fmt.Errorf("couldn't roll back: %w: package %s, not %s", release.ErrNotBefore, before.pkg, goal)
 	}
 	if err := r.point(ctx, before.number, number); err != nil {
 		return nil, fmt.Errorf("couldn't roll back: %w", err)
