@@ -180,6 +180,42 @@ func TestReviewsAgreeOnTheBase(t *testing.T) {
 	}
 }
 
+// TestReviewNamedTwice: one approval that a statement names twice is no two, and
+// two people's approvals of the same words and second, which have one digest, are.
+func TestReviewNamedTwice(t *testing.T) {
+	p, q := packages(t)
+	for name, c := range map[string]struct {
+		monas certificate.Hash // what mona compared with
+		want  error
+	}{"one person": {certificate.Hash{}, ErrMixed}, "two people": {p.Digest, nil}} {
+		ctx, trust, d := t.Context(), testTrust(2), newDepot(t)
+		must(t, Submit(ctx, d, trust, dora, q, "a change", noon))
+		s, err := LoadSubmitted(ctx, d, trust, q.Digest)
+		must(t, err)
+		must(t, Decide(ctx, d, trust, rita, s, reportAfter(t, s, p.Digest), true, "", noon))
+		must(t, Decide(ctx, d, trust, mona, s, reportAfter(t, s, c.monas), true, "", noon))
+		r, err := LoadReviewed(ctx, d, trust, q.Digest)
+		must(t, err)
+		ritas := r.Approvals[0].Digest
+		st := certificate.ReleaseStatement{Name: "v1", Network: "hoodi", Binaries: []certificate.Hash{q.Binary}, Settings: q.Provenance.Settings, Commit: q.Provenance.Commit,
+			Submission: s.Digest, Reviews: []certificate.Hash{ritas, ritas}, Supersedes: p.Digest, NotBefore: noon, Time: noon}
+		for _, k := range []person{rita, mona} {
+			envelope, err := certificate.SignRelease(ctx, k, q.Digest, st)
+			must(t, err)
+			must(t, put(ctx, d.Reviews, q.Digest.String()+"/release-"+k.public().ID()+".json", envelope))
+		}
+		if _, err := LoadSigned(ctx, d, trust, q.Digest); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.want == nil {
+			who := Reviewers(ctx, d.Reviews, trust, q.Digest, st.Reviews)
+			if len(who) != 2 || who[0].By == who[1].By || who[0].By == "" || who[1].By == "" {
+				t.Errorf("its reviewers are %+v", who)
+			}
+		}
+	}
+}
+
 // TestAnotherDeveloperSubmits: a developer whose key was revoked, or who left
 // something else in their place, keeps nobody from submitting the same package;
 // what was reviewed and signed of it stands, since it judges the same bytes.

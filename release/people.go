@@ -424,13 +424,21 @@ func fits(r *Reviewed, rel certificate.Release, st certificate.ReleaseStatement)
 		st.Commit != p.Provenance.Commit || !r.Submitted.offered(st.Submission) {
 		return fmt.Errorf("%w: the release statement %q speaks of another package than %s", ErrMixed, st.Name, p.Digest)
 	}
-	approved := 0
+	// By person: a review named twice is one, and two people's of the same second
+	// and words have one digest.
+	there, people := 0, map[string]bool{}
 	for _, digest := range st.Reviews {
-		if slices.ContainsFunc(slices.Concat(r.Approvals, r.passed), func(a Approval) bool { return a.Digest == digest && a.Base == st.Supersedes }) {
-			approved++
+		found := false
+		for _, a := range slices.Concat(r.Approvals, r.passed) {
+			if a.Digest == digest && a.Base == st.Supersedes {
+				found, people[a.By.Key.ID()] = true, true
+			}
+		}
+		if found {
+			there++
 		}
 	}
-	if approved != len(st.Reviews) || approved < max(1, r.trust.Threshold) {
+	if there != len(st.Reviews) || len(people) < max(1, r.trust.Threshold) {
 		return fmt.Errorf("%w: the release statement %q names reviews that are not there, or that compared it with another release", ErrMixed, st.Name)
 	}
 	return nil

@@ -33,12 +33,14 @@ func Reviewers(ctx context.Context, at Store, trust *certificate.Trust, pkg cert
 			continue
 		}
 		for i := range list {
-			if list[i].Digest == st.Digest {
-				list[i].By, list[i].Report = k.Name, st.Predicate.Report
-				if k.Revoked {
-					list[i].By += " (key revoked since)"
-				}
+			if list[i].Digest != st.Digest || list[i].By != "" { // two people's may have one digest
+				continue
 			}
+			list[i].By, list[i].Report = k.Name, st.Predicate.Report
+			if k.Revoked {
+				list[i].By += " (key revoked since)"
+			}
+			break
 		}
 	}
 	return list

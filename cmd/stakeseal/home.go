@@ -158,6 +158,9 @@ func loadTrust(path string) (*certificate.Trust, error) {
 		return nil, fmt.Errorf("couldn't read the trust file: %w", err)
 	}
 	trust, err := certificate.ParseTrust(data)
+	if errors.Is(err, certificate.ErrTooFew) {
+		return nil, fail(exitRefused, "release_threshold counts for every release that the file lists: put it back, and see More managers in docs/release.md", "couldn't use the trust file %s: %w", path, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("couldn't use the trust file %s: %w", path, err)
 	}

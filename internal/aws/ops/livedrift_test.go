@@ -165,6 +165,9 @@ var drifts = []struct {
 	{"no release named", func(_ *liveFake, l *Live) { l.Trust.Releases = nil }, []string{"warning release: version 7: program "}},
 	{"another program", func(_ *liveFake, l *Live) { l.Trust.Releases[0].Binaries = []certificate.Hash{{2}} }, []string{"changed release: version 7: program "}},
 	{"revoked release", func(_ *liveFake, l *Live) { l.Trust.Releases[0].Revoked = true }, []string{"changed release: version 7: program "}},
+	{"release of a stolen key", func(_ *liveFake, l *Live) {
+		l.Trust.Managers = []certificate.TrustedKey{{Name: "rita", Validity: certificate.Validity{Revoked: true}}}
+	}, []string{"changed release: version 7: program "}},
 	{"ended release", func(_ *liveFake, l *Live) { l.Trust.Releases[0].NotAfter = l.Now.Add(-time.Hour) }, []string{"changed release: version 7: program "}},
 	{"code is not what runs", func(f *liveFake, _ *Live) { f.code = append([]byte("x"), f.code...) }, []string{"changed release: the code that Lambda hands out has sha256 "}},
 	{"no package", func(f *liveFake, _ *Live) {

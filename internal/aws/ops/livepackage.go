@@ -120,6 +120,8 @@ func (e *examination) judgePackage(c *check, version string, p *packaged) {
 			c.add(Changed, "%s is release %q, which the trust file ended on %s", what, r.Name, r.NotAfter.Format(time.RFC3339))
 		case !r.NotBefore.IsZero() && e.Now.Before(r.NotBefore):
 			c.add(Changed, "%s is release %q, which the trust file believes from %s on", what, r.Name, r.NotBefore.Format(time.RFC3339))
+		case e.Trust.Stands(r) != nil:
+			c.add(Changed, "%s is release %q, which too few release managers have signed whose keys are not revoked", what, r.Name)
 		default:
 			c.ok("%s is release %q", what, r.Name)
 		}
