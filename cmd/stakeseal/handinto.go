@@ -89,7 +89,7 @@ func (a *app) handPart(ctx context.Context, h *home, f handoverFlags, to *remote
 		}
 		k.fate = intoUnclear
 	}
-	if err := h.fenced(ctx, f, part, root); err != nil { // and nothing was sent
+	if err := a.fenced(ctx, h, f, part, root); err != nil { // and nothing was sent
 		return errors.Join(err, a.takeBack(ctx, h, f, part))
 	}
 	interchange, err := newborn(part, root)

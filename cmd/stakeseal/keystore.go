@@ -95,7 +95,8 @@ type handed struct {
 	keystore  []byte
 	password  *secret.Bytes
 	unknown   bool          // what it signed is not known here
-	mark      slashing.Mark // what its signer signed
+	mark      slashing.Mark // what our signers signed
+	floor     bool          // of some of what was signed before nothing is known
 	fate      string        // on its way into a keymanager API
 	message   string        // the API's
 }
@@ -138,7 +139,7 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 	if err := h.historyKnown(ctx, f, list); err != nil {
 		return err
 	}
-	done, err := h.signedBefore(ctx, f, list)
+	done, err := a.signedBefore(ctx, h, f, list)
 	if err != nil {
 		return err
 	}
@@ -174,7 +175,7 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 	}
 	nameKeystores(list, a.now().Unix())
 	if h.remote() { // that keys can be fenced is seen before anything moves
-		if _, err := h.fence(ctx, external+f.signer, root, nil); err != nil {
+		if _, err := h.fence(ctx, external+f.signer, root, nil, nil); err != nil {
 			return err
 		}
 	}
@@ -187,19 +188,28 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 	return a.reportHandover(h, f, client, out.path, list)
 }
 
-// signedBefore reads what the signer signed, where it must have stopped for
-// that: what it signs after this is in no file. On AWS it may run until its
-// keys are fenced.
-func (h *home) signedBefore(ctx context.Context, f handoverFlags, list []*handed) (done func(), err error) {
+// signedBefore reads what the signer signed, and others of ours before it,
+// where it must have stopped for that: what it signs after this is in no file.
+// On AWS it may run until its keys are fenced.
+func (a *app) signedBefore(ctx context.Context, h *home, f handoverFlags, list []*handed) (done func(), err error) {
 	if h.remote() {
 		return func() {}, nil
 	}
-	marks, done, err := h.signedBy(ctx, f.signer)
+	marks, admitted, done, err := h.signedBy(ctx, f.signer)
 	if err != nil {
 		return nil, err
 	}
+	e := &elders{app: a, home: h, signer: f.signer, admitted: admitted, made: map[string]bool{}, looked: map[string]bool{}}
 	for _, k := range list {
 		k.mark = marks[k.chosen.Pubkey]
+		if err := e.carry(ctx, k); err != nil {
+			done()
+			return nil, err
+		}
+	}
+	if err := a.raiseFloors(h, f, list); err != nil {
+		done()
+		return nil, err
 	}
 	return done, nil
 }
@@ -207,18 +217,27 @@ func (h *home) signedBefore(ctx context.Context, f handoverFlags, list []*handed
 // fenced takes keys that are assigned away from signers that may still run,
 // and reads what they signed to the end. On one machine the ledger is held
 // by this process, and has been read.
-func (h *home) fenced(ctx context.Context, f handoverFlags, list []*handed, root eth.Root) error {
+func (a *app) fenced(ctx context.Context, h *home, f handoverFlags, list []*handed, root eth.Root) error {
 	if !h.remote() {
 		return nil
 	}
-	epochs := map[eth.Pubkey]uint64{}
+	if err := h.untold(ctx, f, list); err != nil {
+		return err
+	}
+	if err := a.raiseFloors(h, f, list); err != nil {
+		return err
+	}
+	epochs, floors := map[eth.Pubkey]uint64{}, map[eth.Pubkey]slashing.Mark{}
 	for _, k := range list {
 		epochs[k.validator.Pubkey] = k.assigned.Epoch
 		if k.assigned.Signer == f.signer {
 			epochs[k.validator.Pubkey]++ // this run moved it
 		}
+		if k.floor {
+			floors[k.validator.Pubkey] = k.mark
+		}
 	}
-	marks, err := h.fence(ctx, external+f.signer, root, epochs)
+	marks, err := h.fence(ctx, external+f.signer, root, epochs, floors)
 	if err != nil {
 		return err
 	}
@@ -258,7 +277,7 @@ func (a *app) deliver(ctx context.Context, h *home, f handoverFlags, c client, l
 	if err := a.handOver(ctx, h, f, list); err != nil {
 		return handoverHint(a, h, f, err)
 	}
-	if err := h.fenced(ctx, f, list, root); err != nil {
+	if err := a.fenced(ctx, h, f, list, root); err != nil {
 		return handoverHint(a, h, f, err)
 	}
 	files, body, err := c.layout(list, root)
@@ -543,8 +562,11 @@ func (a *app) handOverOne(ctx context.Context, h *home, f handoverFlags, k *hand
 	if u, err := url.Parse(f.into); err == nil && f.into != "" {
 		detail["into"] = u.Host
 	}
-	if k.unknown {
+	switch {
+	case k.unknown:
 		detail["history"] = "unknown"
+	case k.floor:
+		detail["history"] = "floor"
 	}
 	withRequests(detail, a.openings.take(ofKey(pubkey)))
 	switch {

@@ -174,8 +174,9 @@ func (t *tableSigners) wholeFor(ctx context.Context, lease record.Lease) error {
 // returns all that was signed for them here. From its return on no process of
 // ours signs for them, also one that runs and knows of nothing: their marks
 // are another's, and every signature swaps the mark. Called again it does the
-// same again. One that was assigned on meanwhile is slashing.ErrHolder.
-func (h *home) fence(ctx context.Context, to string, root eth.Root, assignments map[eth.Pubkey]uint64) (map[eth.Pubkey]slashing.Mark, error) {
+// same again. One that was assigned on meanwhile is slashing.ErrHolder. floors
+// are the least that the marks of some keys are raised to.
+func (h *home) fence(ctx context.Context, to string, root eth.Root, assignments map[eth.Pubkey]uint64, floors map[eth.Pubkey]slashing.Mark) (map[eth.Pubkey]slashing.Mark, error) {
 	if !strings.HasPrefix(to, external) {
 		return nil, fmt.Errorf("couldn't take the keys away: %q is not other software", to)
 	}
@@ -194,7 +195,9 @@ func (h *home) fence(ctx context.Context, to string, root eth.Root, assignments 
 	}
 	var list []slashing.Admission
 	for pubkey, assignment := range assignments {
-		list = append(list, slashing.Admission{Mark: slashing.Mark{Pubkey: pubkey}, Assignment: assignment})
+		mark := floors[pubkey]
+		mark.Pubkey = pubkey
+		list = append(list, slashing.Admission{Mark: mark, Assignment: assignment})
 	}
 	if err := ledger.Admit(ctx, epoch, list); err != nil {
 		return nil, fmt.Errorf("couldn't take the keys away from our signers: %w", h.rights.explain(err, toSign, signersOnly))
@@ -212,6 +215,43 @@ func (h *home) fence(ctx context.Context, to string, root eth.Root, assignments 
 		return nil, fmt.Errorf("%w: the ledger has %d marks of %d keys that were taken away", record.ErrCorrupt, len(marks), len(assignments))
 	}
 	return marks, nil
+}
+
+// untold finds those keys of a hand-over of whose history the table has too
+// little: they were with other software and no signer of ours served them
+// since, or the table is older than what was signed by it. Keys that an earlier
+// run of the hand-over fenced have in the table what was known then.
+func (h *home) untold(ctx context.Context, f handoverFlags, list []*handed) error {
+	t := &tableSigners{h}
+	broken := t.whole(ctx)
+	if broken != nil && !errors.Is(broken, signer.ErrLedger) {
+		return broken
+	}
+	ledger, err := t.look(ctx, external+f.signer)
+	if err != nil {
+		return err
+	}
+	fenced, err := ledger.Admitted(ctx)
+	if err != nil {
+		return err
+	}
+	pubkeys := make([]eth.Pubkey, len(list))
+	for i, k := range list {
+		pubkeys[i] = k.validator.Pubkey
+	}
+	complete, err := ledger.Complete(ctx, pubkeys)
+	if err != nil {
+		return err
+	}
+	for _, k := range list {
+		pubkey, last := k.validator.Pubkey, k.assigned.Epoch
+		if k.assigned.Signer != f.signer {
+			last--
+		}
+		again := k.assigned.Signer != f.signer && fenced[pubkey] == k.assigned.Epoch
+		k.floor = broken != nil || !again && last > 1 && complete[pubkey] == 0
+	}
+	return nil
 }
 
 // lockedLedger is a ledger whose name this process has on this machine.

@@ -124,7 +124,7 @@ func TestFence(t *testing.T) {
 	})
 	<-started
 	assigned := map[eth.Pubkey]uint64{keys[0]: 2, keys[2]: 1} // the third was never served
-	marks, err := h.fence(ctx, external+"vc", root, assigned)
+	marks, err := h.fence(ctx, external+"vc", root, assigned, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,27 +135,93 @@ func TestFence(t *testing.T) {
 	if err := claim(keys[1], 2); err != nil {
 		t.Errorf("a key that stayed: %v", err)
 	}
-	if again, err := h.fence(ctx, external+"vc", root, assigned); err != nil || !maps.Equal(again, marks) {
+	if again, err := h.fence(ctx, external+"vc", root, assigned, nil); err != nil || !maps.Equal(again, marks) {
 		t.Errorf("once more: %+v, %v", again, err)
 	}
 	if err := running.Admit(ctx, 2, []slashing.Admission{{Mark: slashing.Mark{Pubkey: keys[0]}, Assignment: 1}}); !errors.Is(err, slashing.ErrHolder) {
 		t.Errorf("its former signer takes it back: %v", err)
 	}
-	if _, err := h.fence(ctx, "signer-b", root, assigned); err == nil {
+	if _, err := h.fence(ctx, "signer-b", root, assigned, nil); err == nil {
 		t.Error("a signer of ours is taken for other software")
 	}
 	if err := running.Admit(ctx, 2, []slashing.Admission{{Mark: slashing.Mark{Pubkey: keys[0]}, Assignment: 3}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.fence(ctx, external+"vc", root, assigned); !errors.Is(err, slashing.ErrHolder) {
+	if _, err := h.fence(ctx, external+"vc", root, assigned, nil); !errors.Is(err, slashing.ErrHolder) {
 		t.Errorf("what was assigned on meanwhile: %v", err)
 	}
 	// Handed over and back: complete for nobody.
-	if _, err := h.fence(ctx, external+"other", root, map[eth.Pubkey]uint64{keys[1]: 2}); err != nil {
+	if _, err := h.fence(ctx, external+"other", root, map[eth.Pubkey]uint64{keys[1]: 2}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if complete, err := running.Complete(ctx, keys); err != nil || complete[keys[1]] != 0 || complete[keys[0]] != 3 {
 		t.Errorf("complete: %v, %v", complete, err)
+	}
+}
+
+// TestUntold: of a key that comes back from other software and goes to some
+// again before one of ours served it, the table does not say all; nor of any
+// key where the table is older than the leases.
+func TestUntold(t *testing.T) {
+	ctx, root := context.Background(), hoodiNetwork().GenesisValidatorsRoot
+	h := tableHome(t, newTables(t), "i-1")
+	a := &app{now: time.Now, err: io.Discard}
+	s := h.signers()
+	info, err := s.create(ctx, "signer-a", root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := s.open(ctx, "signer-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, back, fresh := eth.Pubkey{1}, eth.Pubkey{2}, eth.Pubkey{3}
+	err = errors.Join(ledger.Hold(ctx, 2), ledger.Admit(ctx, 2, []slashing.Admission{
+		{Mark: slashing.Mark{Pubkey: served, Attestation: true, Source: 6, Target: 7}, Assignment: 1},
+		{Mark: slashing.Mark{Pubkey: back, Attestation: true, Source: 6, Target: 7}, Assignment: 1}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Assigned away as epoch 2, and back as 3.
+	if _, err := h.fence(ctx, external+"signer-a", root, map[eth.Pubkey]uint64{back: 2}, nil); err != nil {
+		t.Fatal(err)
+	}
+	f := handoverFlags{}
+	f.signer = "signer-a"
+	floor, _ := signer.EpochAt(hoodiNetwork(), time.Now().Unix())
+	hand := func(assigned string, pubkey eth.Pubkey, epoch uint64) slashing.Mark {
+		t.Helper()
+		k := &handed{validator: record.Validator{Pubkey: pubkey}, assigned: record.Assignment{Pubkey: pubkey, Signer: assigned, Epoch: epoch}}
+		if err := a.fenced(ctx, h, f, []*handed{k}, root); err != nil {
+			t.Fatal(err)
+		}
+		return k.mark
+	}
+	if m := hand("signer-a", served, 1); m.Target != 7 {
+		t.Errorf("served by ours: %+v", m)
+	}
+	if m := hand("signer-a", fresh, 1); m.Attestation {
+		t.Errorf("never served: %+v", m)
+	}
+	if m := hand("signer-a", back, 3); m.Target < floor || !m.Block {
+		t.Errorf("back from other software: %+v", m)
+	}
+	if m := hand(external+"signer-a", back, 4); m.Target < floor {
+		t.Errorf("and handed over again: %+v", m)
+	}
+	if m := hand(external+"signer-a", served, 2); m.Target != 7 {
+		t.Errorf("handed over again: %+v", m)
+	}
+	leases, done, err := s.leases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	if err := leases.Take(ctx, record.Lease{Name: "signer-a", Epoch: 1, Holder: "1", Where: "here", Ledger: info.ID, Watermark: 1000, Beat: 1, Time: record.Time(time.Now())}); err != nil {
+		t.Fatal(err)
+	}
+	if m := hand("signer-a", eth.Pubkey{4}, 1); m.Target < floor {
+		t.Errorf("by a table that is older than its leases: %+v", m)
 	}
 }
 

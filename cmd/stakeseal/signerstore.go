@@ -177,24 +177,28 @@ func (h *home) stoppedLedger(ctx context.Context, name string) (signerLedger, er
 
 // signedBy is what the signer of a home has signed for its keys, by its
 // ledger, which is held until done is called: nobody signs by it meanwhile.
+// admitted are the assignments under which it has all that was signed before.
 // Nothing where it was never a signer of this home. A signer that runs, or
 // whose ledger is not to be had, is an error: then nobody can tell.
-func (h *home) signedBy(ctx context.Context, name string) (marks map[eth.Pubkey]slashing.Mark, done func(), err error) {
+func (h *home) signedBy(ctx context.Context, name string) (marks map[eth.Pubkey]slashing.Mark, admitted map[eth.Pubkey]uint64, done func(), err error) {
 	done = func() {}
 	known, err := h.everInitialised(ctx, name)
 	if err != nil || !known {
-		return nil, done, err
+		return nil, nil, done, err
 	}
 	ledger, err := h.stoppedLedger(ctx, name)
 	if err != nil {
-		return nil, done, signerFailure(name, err)
+		return nil, nil, done, signerFailure(name, err)
 	}
 	marks = map[eth.Pubkey]slashing.Mark{}
 	for m, err := range ledger.Marks(ctx) {
 		if err != nil {
-			return nil, done, errors.Join(err, ledger.Close())
+			return nil, nil, done, errors.Join(err, ledger.Close())
 		}
 		marks[m.Pubkey] = m
 	}
-	return marks, func() { _ = ledger.Close() }, nil
+	if admitted, err = ledger.Admitted(ctx); err != nil {
+		return nil, nil, done, errors.Join(err, ledger.Close())
+	}
+	return marks, admitted, func() { _ = ledger.Close() }, nil
 }
