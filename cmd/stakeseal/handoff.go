@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,16 @@ type client struct {
 	body     bool // the body of a keymanager API request
 	data     bool // the folder is a data directory of the client's
 	next     func(folder, network string) []string
+}
+
+// mode is that of the client's files. In its own data directory a client may
+// want to write: Nimbus opens a keystore for writing to lock it, and does not
+// load one that it cannot (beacon_chain/filepath.nim, openLockedFile).
+func (c client) mode() fs.FileMode {
+	if c.data {
+		return 0o600
+	}
+	return 0o400
 }
 
 // clients are those that keystores can be written for, each in the layout that

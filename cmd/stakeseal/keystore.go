@@ -286,7 +286,7 @@ func (a *app) deliver(ctx context.Context, h *home, f handoverFlags, c client, l
 	}
 	defer body.Wipe()
 	for _, file := range files {
-		if err := out.write(file.name, file.data); err != nil {
+		if err := out.writeMode(file.name, file.data, c.mode()); err != nil {
 			return handoverHint(a, h, f, err)
 		}
 	}

@@ -66,7 +66,9 @@ func newOutFolder(path string) (*outFolder, error) {
 
 // write writes a new file, mode 0400, synced. name may be in folders, which
 // are made, mode 0700.
-func (o *outFolder) write(name string, data []byte) (err error) {
+func (o *outFolder) write(name string, data []byte) error { return o.writeMode(name, data, 0o400) }
+
+func (o *outFolder) writeMode(name string, data []byte, mode fs.FileMode) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("couldn't write %s: %w", name, err)
@@ -77,7 +79,7 @@ func (o *outFolder) write(name string, data []byte) (err error) {
 			return err
 		}
 	}
-	f, err := os.OpenFile(filepath.Join(o.temp, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
+	f, err := os.OpenFile(filepath.Join(o.temp, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}

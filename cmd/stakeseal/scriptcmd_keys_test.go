@@ -120,6 +120,11 @@ func laidOut(ts *testscript.TestScript, neg bool, args []string) {
 		if err == nil && info.Mode().Perm()&0o077 != 0 {
 			return fmt.Errorf("%s has mode %v", path, info.Mode())
 		}
+		// A data directory is the client's to write: Nimbus opens keystores for
+		// writing, to lock them.
+		if err == nil && info.Mode().Perm()&0o600 != 0o600 {
+			return fmt.Errorf("%s is not its owner's to write: %v", path, info.Mode())
+		}
 		return err
 	}))
 	if files != 2*len(stores)+1 {
