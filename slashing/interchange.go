@@ -49,6 +49,27 @@ type attestation struct {
 	Root   *eth.Root `json:"signing_root,omitempty"`
 }
 
+// told is file as it is read: pointers tell what was left out, which the
+// format's schema does not allow, from what is empty or zero. An entry without
+// its list of attestations would read as a key that never signed one, and whose
+// history that is all.
+type told struct {
+	Metadata struct {
+		Version               string   `json:"interchange_format_version"`
+		GenesisValidatorsRoot eth.Root `json:"genesis_validators_root"`
+	} `json:"metadata"`
+	Data *[]struct {
+		Pubkey *eth.Pubkey `json:"pubkey"`
+		Blocks *[]struct {
+			Slot *number `json:"slot"`
+		} `json:"signed_blocks"`
+		Attestations *[]struct {
+			Source *number `json:"source_epoch"`
+			Target *number `json:"target_epoch"`
+		} `json:"signed_attestations"`
+	} `json:"data"`
+}
+
 // number is a uint64 as a decimal string, as the format writes it.
 type number uint64
 
@@ -74,7 +95,7 @@ func Read(r io.Reader, genesisValidatorsRoot eth.Root) ([]Mark, error) {
 		return nil, fmt.Errorf("%w: it is larger than %d bytes", ErrInterchange, maxInterchange)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
-	var f file
+	var f told
 	if err := decoder.Decode(&f); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInterchange, err)
 	}
@@ -87,20 +108,32 @@ func Read(r io.Reader, genesisValidatorsRoot eth.Root) ([]Mark, error) {
 	if f.Metadata.GenesisValidatorsRoot != genesisValidatorsRoot {
 		return nil, fmt.Errorf("%w: it is of the network with genesis validators root %v, not %v", ErrInterchange, f.Metadata.GenesisValidatorsRoot, genesisValidatorsRoot)
 	}
+	if f.Data == nil {
+		return nil, fmt.Errorf("%w: it has no data", ErrInterchange)
+	}
 	marks := map[eth.Pubkey]Mark{}
-	for _, h := range f.Data {
-		m := marks[h.Pubkey]
-		m.Pubkey = h.Pubkey
-		for _, b := range h.Blocks {
-			m = m.Raise(Mark{Block: true, Slot: uint64(b.Slot)})
+	for i, h := range *f.Data {
+		if h.Pubkey == nil || h.Blocks == nil || h.Attestations == nil {
+			return nil, fmt.Errorf("%w: entry %d lacks its pubkey, signed_blocks or signed_attestations", ErrInterchange, i)
 		}
-		for _, a := range h.Attestations {
-			if a.Source > a.Target {
-				return nil, fmt.Errorf("%w: an attestation of %v has source %d after target %d", ErrInterchange, h.Pubkey, a.Source, a.Target)
+		m := marks[*h.Pubkey]
+		m.Pubkey = *h.Pubkey
+		for _, b := range *h.Blocks {
+			if b.Slot == nil {
+				return nil, fmt.Errorf("%w: a block of %v has no slot", ErrInterchange, m.Pubkey)
 			}
-			m = m.Raise(Mark{Attestation: true, Source: uint64(a.Source), Target: uint64(a.Target)})
+			m = m.Raise(Mark{Block: true, Slot: uint64(*b.Slot)})
 		}
-		marks[h.Pubkey] = m
+		for _, a := range *h.Attestations {
+			if a.Source == nil || a.Target == nil {
+				return nil, fmt.Errorf("%w: an attestation of %v has no source_epoch or target_epoch", ErrInterchange, m.Pubkey)
+			}
+			if *a.Source > *a.Target {
+				return nil, fmt.Errorf("%w: an attestation of %v has source %d after target %d", ErrInterchange, m.Pubkey, *a.Source, *a.Target)
+			}
+			m = m.Raise(Mark{Attestation: true, Source: uint64(*a.Source), Target: uint64(*a.Target)})
+		}
+		marks[m.Pubkey] = m
 	}
 	out := slices.Collect(maps.Values(marks))
 	slices.SortFunc(out, func(a, b Mark) int { return bytes.Compare(a.Pubkey[:], b.Pubkey[:]) })

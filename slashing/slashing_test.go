@@ -135,6 +135,35 @@ func TestWriteReadsBack(t *testing.T) {
 	}
 }
 
+// TestReadWhole: what the schema requires is there, or the file says nothing at
+// all. A key whose list was left out would count as one that never signed.
+func TestReadWhole(t *testing.T) {
+	const head = `{"metadata":{"interchange_format_version":"5","genesis_validators_root":"0x0000000000000000000000000000000000000000000000000000000000000000"}`
+	const pubkey = `"pubkey":"0xa99a76ed7796f7be22d5b7e85deeb7c5677e88e511e0b337618f8c4eb61349b4bf2d153f649f7b53359fe8b94a38e44c"`
+	const blocks, votes = `"signed_blocks":[{"slot":"1"}]`, `"signed_attestations":[{"source_epoch":"1","target_epoch":"2"}]`
+	for _, c := range []struct {
+		tail string
+		good bool
+	}{
+		{`,"data":[{` + pubkey + `,` + blocks + `,` + votes + `}]}`, true},
+		{`,"data":[{` + pubkey + `,"signed_blocks":[],"signed_attestations":[]}]}`, true},
+		{`}`, false},
+		{`,"data":null}`, false},
+		{`,"data":[{` + blocks + `,` + votes + `}]}`, false},
+		{`,"data":[{` + pubkey + `,` + blocks + `}]}`, false},
+		{`,"data":[{` + pubkey + `,` + votes + `}]}`, false},
+		{`,"data":[{` + pubkey + `,` + blocks + `,"signed_attestations":null}]}`, false},
+		{`,"data":[{` + pubkey + `,` + blocks + `,"signed_attestation":[{"source_epoch":"1","target_epoch":"2"}]}]}`, false},
+		{`,"data":[{` + pubkey + `,"signed_blocks":[{}],` + votes + `}]}`, false},
+		{`,"data":[{` + pubkey + `,` + blocks + `,"signed_attestations":[{"source_epoch":"1"}]}]}`, false},
+		{`,"data":[{` + pubkey + `,` + blocks + `,"signed_attestations":[{"source_epoch":null,"target_epoch":"2"}]}]}`, false},
+	} {
+		if _, err := slashing.Read(strings.NewReader(head+c.tail), eth.Root{}); (err == nil) != c.good || !c.good && !errors.Is(err, slashing.ErrInterchange) {
+			t.Errorf("%s: %v", c.tail, err)
+		}
+	}
+}
+
 var seeds = []string{
 	`{"metadata":{"interchange_format_version":"5","genesis_validators_root":"0x0000000000000000000000000000000000000000000000000000000000000000"},"data":[]}`,
 	`{"metadata":{"interchange_format_version":"5","genesis_validators_root":"0x0000000000000000000000000000000000000000000000000000000000000000"},"data":[{"pubkey":"0xa99a76ed7796f7be22d5b7e85deeb7c5677e88e511e0b337618f8c4eb61349b4bf2d153f649f7b53359fe8b94a38e44c","signed_blocks":[{"slot":"1"}],"signed_attestations":[{"source_epoch":"1","target_epoch":"2"}]}]}`,
