@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"github.com/stakeseal/stakeseal/secret"
@@ -60,7 +61,12 @@ func newRemote(f remoteFlags) (*remote, error) {
 			return nil, usage("", "%s holds no certificate (PEM)", f.ca)
 		}
 	}
-	r.http.Transport = &http.Transport{TLSClientConfig: config, MaxResponseHeaderBytes: 64 << 10, DisableCompression: true} // and no proxy
+	transport := &http.Transport{TLSClientConfig: config, MaxResponseHeaderBytes: 64 << 10, DisableCompression: true} // and no proxy
+	r.http.Transport = transport
+	if u.Scheme == "http" && (f.token != "" || f.keys) {
+		// Where /etc/hosts does not have localhost, a name server says where it is.
+		transport.DialContext = (&net.Dialer{Control: hereOnly}).DialContext
+	}
 	if u.Scheme == "http" && !loopback(u.Hostname()) && (f.token != "" || f.keys) {
 		what := "a token"
 		if f.keys {
@@ -75,6 +81,17 @@ func newRemote(f remoteFlags) (*remote, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// errElsewhere: a name of this machine leads to another.
+var errElsewhere = errors.New("that is not on this machine, and the connection is not encrypted: use https://")
+
+// hereOnly refuses to connect to another machine than this.
+func hereOnly(_, address string, _ syscall.RawConn) error {
+	if host, _, err := net.SplitHostPort(address); err != nil || !net.ParseIP(host).IsLoopback() {
+		return fmt.Errorf("%s: %w", address, errElsewhere)
+	}
+	return nil
 }
 
 func loopback(host string) bool {
