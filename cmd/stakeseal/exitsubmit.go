@@ -140,8 +140,16 @@ func (a *app) readExits(ctx context.Context, f identityFlags, args []string) ([]
 		}
 		before := len(files)
 		for _, e := range entries {
-			if ext := filepath.Ext(e.Name()); !e.IsDir() && (ext == ".json" || ext == ".age") && !strings.HasPrefix(e.Name(), ".") {
-				files = append(files, filepath.Join(arg, e.Name()))
+			path := filepath.Join(arg, e.Name())
+			if ext := filepath.Ext(path); ext != ".json" && ext != ".age" || strings.HasPrefix(e.Name(), ".") {
+				continue
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				return nil, err
+			}
+			if info.Mode().IsRegular() { // the open of a pipe waits for whoever writes to it
+				files = append(files, path)
 			}
 		}
 		if len(files) == before {

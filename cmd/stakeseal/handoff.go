@@ -58,9 +58,13 @@ var clients = map[string]client{
 		}
 	}},
 	"teku": {keystore: inKeys, password: inPasswords, next: func(folder, network string) []string {
+		begin, keys := "", quoted(folder, keysFolder)+":"+quoted(folder, passwordsFolder)
+		if strings.ContainsAny(folder, ":;,") { // which part what it is given
+			begin, keys = "cd "+quoted(folder)+" && ", keysFolder+":"+passwordsFolder
+		}
 		return []string{
 			"teku slashing-protection import --data-path=DATA_PATH --from=" + quoted(folder, slashingFile),
-			"teku validator-client --network=" + network + " --data-path=DATA_PATH --validator-keys=" + quoted(folder, keysFolder) + ":" + quoted(folder, passwordsFolder),
+			begin + "teku validator-client --network=" + network + " --data-path=DATA_PATH --validator-keys=" + keys,
 		}
 	}},
 	"prysm": {keystore: inKeys, password: inPasswords, next: func(folder, network string) []string {

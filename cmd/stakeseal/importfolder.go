@@ -99,18 +99,17 @@ func looksLikeKeystore(name string, data []byte) bool {
 }
 
 func (k *keystoreFolder) read(name string) ([]byte, error) {
+	// Before it is opened: the open of a pipe waits for whoever writes to it.
+	if info, err := k.files.Stat(name); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, errors.New("it is no file")
+	}
 	f, err := k.files.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is no file")
-	}
 	return io.ReadAll(io.LimitReader(f, maxKeystoreFile+1)) // one byte more is refused by its parser
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -434,5 +435,35 @@ func TestImportKeystoreVectors(t *testing.T) {
 	}
 	if len(rows) != len(want) {
 		t.Errorf("%d of %d keystores", len(rows), len(want))
+	}
+}
+
+// TestPipesInFolders: a pipe that somebody put among the files holds nobody up.
+func TestPipesInFolders(t *testing.T) {
+	s := newSite(t)
+	s.put("correct horse", "in", "keystore-1.txt")
+	for _, name := range []string{"keystore-1.json", "exit-1.json"} {
+		if err := syscall.Mkfifo(s.path("in", name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, rows := s.importKeystores(exitRefused, s.path("in")); len(rows) != 2 || rows[0].State != rowRefused || rows[1].State != rowRefused {
+		t.Errorf("%+v", rows)
+	}
+	a := &app{err: io.Discard}
+	if _, err := a.readExits(t.Context(), identityFlags{}, []string{s.path("in")}); verdictOf(err) != exitUsage {
+		t.Errorf("exits: %v", err)
+	}
+}
+
+// TestTekuParts: Teku parts folders at colons and commas.
+func TestTekuParts(t *testing.T) {
+	for folder, want := range map[string]string{
+		"/tmp/it's":  `teku validator-client --network=hoodi --data-path=DATA_PATH --validator-keys='/tmp/it'\''s/keys':'/tmp/it'\''s/passwords'`,
+		"/tmp/12:00": `cd '/tmp/12:00' && teku validator-client --network=hoodi --data-path=DATA_PATH --validator-keys=keys:passwords`,
+	} {
+		if lines := clients["teku"].next(folder, "hoodi"); lines[1] != want {
+			t.Errorf("%s", lines[1])
+		}
 	}
 }
