@@ -13,8 +13,8 @@ import (
 	"github.com/stakeseal/stakeseal/slashing"
 )
 
-// elders tells what was signed for keys under assignments before the one that
-// ends with a hand-over. The ledger of the signer that has a key now has it only
+// elders tells what was signed for keys under earlier assignments, where that
+// leaves a signer of ours or comes to one by hand. The ledger of the signer that has a key now has it only
 // if that signer served the key: then it was taken in with all that went before.
 // Of a key that was moved to it and not served yet, or came back from other
 // software, the ledger says too little, and the file that goes along would have
@@ -22,14 +22,18 @@ import (
 type elders struct {
 	app      *app
 	home     *home
-	signer   string                // whose keys are handed over; its ledger is held
+	signer   string                // that has the keys now; its ledger is held
 	admitted map[eth.Pubkey]uint64 // by its ledger
 	made     map[string]bool       // signers, by whether they ever had a ledger here
 	looked   map[string]bool       // signers whose notes are all written
 }
 
-// carry raises a key's mark to all that was signed before, or to a floor where
-// nobody knows that.
+func newElders(a *app, h *home, signer string, admitted map[eth.Pubkey]uint64) *elders {
+	return &elders{app: a, home: h, signer: signer, admitted: admitted, made: map[string]bool{}, looked: map[string]bool{}}
+}
+
+// carry raises a key's mark to all that was signed before, or says that it needs
+// a floor, as nobody knows that.
 func (e *elders) carry(ctx context.Context, k *handed) error {
 	pubkey := k.validator.Pubkey
 	last := k.assigned.Epoch // of ours
@@ -39,41 +43,57 @@ func (e *elders) carry(ctx context.Context, k *handed) error {
 	if e.admitted[pubkey] != 0 && e.admitted[pubkey] == last {
 		return nil
 	}
-	had, err := e.had(ctx, pubkey)
+	mark, whole, err := e.before(ctx, pubkey, last, last, false)
 	if err != nil {
 		return err
+	}
+	mark.Pubkey = pubkey
+	k.mark, k.floor = mark.Raise(k.mark), !whole
+	return nil
+}
+
+// before is what was noted of what our signers signed with a key under its
+// assignments up to last, and whether that is all but for what is in the ledger.
+// own is the assignment to the signer itself, which has not served under it.
+// told says that a file tells what other software signed.
+func (e *elders) before(ctx context.Context, pubkey eth.Pubkey, last, own uint64, told bool) (mark slashing.Mark, whole bool, err error) {
+	had, err := e.had(ctx, pubkey)
+	if err != nil {
+		return mark, false, err
 	}
 	// Those that are stopped and have not written their notes do it first.
 	for epoch := uint64(1); epoch <= last; epoch++ {
 		if name := had[epoch]; name != "" && name != e.signer && !strings.HasPrefix(name, external) {
-			if err := e.look(ctx, k, name, epoch); err != nil {
-				return err
+			if err := e.look(ctx, pubkey, name, epoch); err != nil {
+				return mark, false, err
 			}
 		}
 	}
 	noted := map[string]bool{}
 	for event, err := range e.home.records.Events(ctx, record.EventQuery{Pubkey: pubkey, Kind: eventReleased}) {
 		if err != nil {
-			return err
+			return mark, false, err
 		}
-		mark, err := released(event)
+		one, err := released(event)
 		if err != nil {
-			return err
+			return mark, false, err
 		}
-		k.mark = k.mark.Raise(mark)
+		mark = mark.Raise(one)
 		noted[event.Detail["assignment"]] = true
 	}
+	whole = true
 	for epoch := uint64(1); epoch <= last; epoch++ {
 		name := had[epoch]
 		switch {
 		case noted[fmt.Sprint(epoch)]:
-		case name == e.signer && (epoch == last || e.admitted[pubkey] >= epoch): // nothing, or in its ledger
+		case name == e.signer && (epoch == own || e.admitted[pubkey] >= epoch): // nothing, or in its ledger
+		case strings.HasPrefix(name, external) && told:
 		case name != "" && !strings.HasPrefix(name, external) && !e.made[name]: // it never signed here
 		default:
-			k.floor = true
+			whole = false
 		}
 	}
-	return nil
+	return mark, whole, nil
 }
 
 // had is who had a key under each of its assignments, as far as it was noted.
@@ -105,11 +125,11 @@ func (e *elders) had(ctx context.Context, pubkey eth.Pubkey) (map[uint64]string,
 
 // look has a former signer's notes written, if it is stopped. One that runs
 // writes them itself, and may sign until it has.
-func (e *elders) look(ctx context.Context, k *handed, name string, epoch uint64) error {
+func (e *elders) look(ctx context.Context, pubkey eth.Pubkey, name string, epoch uint64) error {
 	if e.looked[name] || !e.made[name] {
 		return nil
 	}
-	if _, noted, err := e.home.releaseNote(ctx, k.validator.Pubkey, epoch); err != nil || noted {
+	if _, noted, err := e.home.releaseNote(ctx, pubkey, epoch); err != nil || noted {
 		return err
 	}
 	leases, done, err := e.home.signers().leases()
@@ -123,7 +143,7 @@ func (e *elders) look(ctx context.Context, k *handed, name string, epoch uint64)
 	}
 	if err == nil {
 		if err = e.home.releaseStopped(ctx, e.app, lease); errors.Is(err, errBusy) {
-			return fail(exitConflict, "wait until it has, or stop it; its log says more", "%v was assigned to %s before, which runs and has not let go of it", k.validator.Pubkey, name)
+			return fail(exitConflict, "wait until it has, or stop it; its log says more", "%v was assigned to %s before, which runs and has not let go of it", pubkey, name)
 		}
 		// A ledger that is not to be had says nothing: a floor is raised.
 	}
@@ -157,5 +177,64 @@ func (a *app) raiseFloors(h *home, f handoverFlags, list []*handed) error {
 		return err
 	}
 	a.say("warning: of %d keys nobody here knows all that was signed before: their slashing protection allows no attestation before epoch %d, and no block before that (13 minutes)", count, epoch+2)
+	return nil
+}
+
+// signedBefore reads what the signer signed, and others of ours before it,
+// where it must have stopped for that: what it signs after this is in no file.
+// On AWS it may run until its keys are fenced.
+func (a *app) signedBefore(ctx context.Context, h *home, f handoverFlags, list []*handed) (done func(), err error) {
+	if h.remote() {
+		return func() {}, nil
+	}
+	marks, admitted, done, err := h.signedBy(ctx, f.signer)
+	if err != nil {
+		return nil, err
+	}
+	e := newElders(a, h, f.signer, admitted)
+	for _, k := range list {
+		k.mark = marks[k.chosen.Pubkey]
+		if err := e.carry(ctx, k); err != nil {
+			done()
+			return nil, err
+		}
+	}
+	if err := a.raiseFloors(h, f, list); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
+}
+
+// fenced takes keys that are assigned away from signers that may still run,
+// and reads what they signed to the end. On one machine the ledger is held
+// by this process, and has been read.
+func (a *app) fenced(ctx context.Context, h *home, f handoverFlags, list []*handed, root eth.Root) error {
+	if !h.remote() {
+		return nil
+	}
+	if err := h.untold(ctx, f, list); err != nil {
+		return err
+	}
+	if err := a.raiseFloors(h, f, list); err != nil {
+		return err
+	}
+	epochs, floors := map[eth.Pubkey]uint64{}, map[eth.Pubkey]slashing.Mark{}
+	for _, k := range list {
+		epochs[k.validator.Pubkey] = k.assigned.Epoch
+		if k.assigned.Signer == f.signer {
+			epochs[k.validator.Pubkey]++ // this run moved it
+		}
+		if k.floor {
+			floors[k.validator.Pubkey] = k.mark
+		}
+	}
+	marks, err := h.fence(ctx, external+f.signer, root, epochs, floors)
+	if err != nil {
+		return err
+	}
+	for _, k := range list {
+		k.mark = marks[k.validator.Pubkey]
+	}
 	return nil
 }

@@ -133,3 +133,64 @@ func TestHandoverOfDeletedKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestSignerImportOfMovedKeys: a file does not stand in for what another signer
+// of the home signed, nor for waiting until that has let go.
+func TestSignerImportOfMovedKeys(t *testing.T) {
+	s := newSignerTest(t, 3)
+	s.must("signer", "init", "signer-a")
+	s.must("signer", "init", "signer-b")
+	a := s.serve("signer-a")
+	for _, key := range s.keys {
+		if code, text := a.attest(key, 100, 105, 1); code != 200 {
+			t.Fatal(code, text)
+		}
+	}
+	// Written before the last vote.
+	old := filepath.Join(s.dir, "old.json")
+	var marks []slashing.Mark
+	for _, key := range s.keys {
+		marks = append(marks, slashing.Mark{Pubkey: key, Attestation: true, Source: 99, Target: 100})
+	}
+	var file strings.Builder
+	hoodi, _ := eth.LookupNetwork("hoodi")
+	if err := slashing.Write(&file, hoodi.GenesisValidatorsRoot, marks); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, old, file.String())
+
+	if err := a.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.must("assign", "--to", "signer-b", "--move", s.keys[0].String(), "--yes")
+	s.refused(5, "signer-a before, which runs and has not let go", "signer", "import", "signer-b", old, "--yes")
+	_ = a.cmd.Process.Signal(syscall.SIGCONT)
+	a.end(syscall.SIGTERM)
+	s.must("signer", "import", "signer-b", old, "--yes")
+	b := s.serve("signer-b")
+	b.waitKeys(1)
+	for _, c := range []struct {
+		source, target uint64
+		root           byte
+		want           int
+	}{{100, 105, 2, 412}, {101, 104, 1, 412}, {101, 106, 1, 200}} {
+		if code, text := b.attest(s.keys[0], c.source, c.target, c.root); code != c.want {
+			t.Errorf("%+v: %d %s", c, code, text)
+		}
+	}
+	b.end(syscall.SIGTERM)
+
+	// Where the other's ledger is lost, the file is not all, and a floor is raised.
+	s.must("assign", "--to", "signer-b", "--move", s.keys[1].String(), "--yes")
+	if err := os.Remove(filepath.Join(s.dir, "h", "signers", "signer-a.db")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, words := s.run("signer", "import", "signer-b", old, "--yes"); code != 0 || !strings.Contains(words, "for 1 keys of signer-b the file is not taken as all") {
+		t.Errorf("%d %s", code, words)
+	}
+	b = s.serve("signer-b")
+	b.waitKeys(2)
+	if code, text := b.attest(s.keys[1], 106, 107, 1); code != 412 {
+		t.Errorf("below the floor: %d %s", code, text)
+	}
+}

@@ -188,65 +188,6 @@ func (a *app) keystoreExport(ctx context.Context, f handoverFlags) (err error) {
 	return a.reportHandover(h, f, client, out.path, list)
 }
 
-// signedBefore reads what the signer signed, and others of ours before it,
-// where it must have stopped for that: what it signs after this is in no file.
-// On AWS it may run until its keys are fenced.
-func (a *app) signedBefore(ctx context.Context, h *home, f handoverFlags, list []*handed) (done func(), err error) {
-	if h.remote() {
-		return func() {}, nil
-	}
-	marks, admitted, done, err := h.signedBy(ctx, f.signer)
-	if err != nil {
-		return nil, err
-	}
-	e := &elders{app: a, home: h, signer: f.signer, admitted: admitted, made: map[string]bool{}, looked: map[string]bool{}}
-	for _, k := range list {
-		k.mark = marks[k.chosen.Pubkey]
-		if err := e.carry(ctx, k); err != nil {
-			done()
-			return nil, err
-		}
-	}
-	if err := a.raiseFloors(h, f, list); err != nil {
-		done()
-		return nil, err
-	}
-	return done, nil
-}
-
-// fenced takes keys that are assigned away from signers that may still run,
-// and reads what they signed to the end. On one machine the ledger is held
-// by this process, and has been read.
-func (a *app) fenced(ctx context.Context, h *home, f handoverFlags, list []*handed, root eth.Root) error {
-	if !h.remote() {
-		return nil
-	}
-	if err := h.untold(ctx, f, list); err != nil {
-		return err
-	}
-	if err := a.raiseFloors(h, f, list); err != nil {
-		return err
-	}
-	epochs, floors := map[eth.Pubkey]uint64{}, map[eth.Pubkey]slashing.Mark{}
-	for _, k := range list {
-		epochs[k.validator.Pubkey] = k.assigned.Epoch
-		if k.assigned.Signer == f.signer {
-			epochs[k.validator.Pubkey]++ // this run moved it
-		}
-		if k.floor {
-			floors[k.validator.Pubkey] = k.mark
-		}
-	}
-	marks, err := h.fence(ctx, external+f.signer, root, epochs, floors)
-	if err != nil {
-		return err
-	}
-	for _, k := range list {
-		k.mark = marks[k.validator.Pubkey]
-	}
-	return nil
-}
-
 // whither is where the keys go: files of a client, or a keymanager API.
 func (f *handoverFlags) whither() (c client, to *remote, err error) {
 	switch {

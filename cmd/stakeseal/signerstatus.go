@@ -223,8 +223,9 @@ func (a *app) signerImportVerb() *cobra.Command {
 		Short: "Take an EIP-3076 file into a stopped signer's slashing ledger",
 		Long: `Take the histories of an EIP-3076 file into the slashing ledger of the signer NAME,
 which must be stopped. Marks only rise. For keys that are assigned to NAME the file
-counts as all that was signed for them before: give the last one that their former
-signer wrote, after it stopped.`,
+counts as all that other software signed for them before: give the last one that it
+wrote, after it stopped. What other signers of this home signed is added from their
+notes; one that runs and has not let go of a key yet is an error.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return signerFailure(args[0], a.signerImport(cmd.Context(), args[0], args[1]))
@@ -259,18 +260,39 @@ func (a *app) signerImport(ctx context.Context, name, path string) error {
 	if err != nil {
 		return err
 	}
+	admitted, err := ledger.Admitted(ctx)
+	if err != nil {
+		return err
+	}
+	e, partly := newElders(a, h, name, admitted), 0
 	var others []slashing.Mark
 	var admissions []slashing.Admission
 	for _, m := range marks {
 		assigned, err := h.records.Assignment(ctx, m.Pubkey)
 		switch {
 		case err == nil && assigned.Signer == name:
+			// On AWS our signers' marks are in the same table, and Admit takes the
+			// key away from whichever had it.
+			if whole := true; !h.remote() && admitted[m.Pubkey] != assigned.Epoch {
+				var noted slashing.Mark
+				if noted, whole, err = e.before(ctx, m.Pubkey, assigned.Epoch-1, assigned.Epoch, true); err != nil {
+					return err
+				}
+				if m = m.Raise(noted); !whole {
+					partly++
+					others = append(others, m)
+					continue
+				}
+			}
 			admissions = append(admissions, slashing.Admission{Mark: m, Assignment: assigned.Epoch})
 		case err == nil || errors.Is(err, record.ErrNotFound):
 			others = append(others, m)
 		default:
 			return err
 		}
+	}
+	if partly > 0 {
+		a.say("warning: for %d keys of %s the file is not taken as all that was signed: another signer of this home had them, and left no note; they pause until nothing that it may have signed can conflict", partly, name)
 	}
 	if err := a.confirm(fmt.Sprintf("Take the file as all that was signed for %d keys of %s (and raise the marks of %d others)?", len(admissions), name, len(others))); err != nil {
 		return err
