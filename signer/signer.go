@@ -74,9 +74,10 @@ type Config struct {
 // Signer holds opened keys and signs with them.
 type Signer struct {
 	Config
-	Keys    *Keys
-	queue   chan struct{}
-	workers chan struct{}
+	Keys     *Keys
+	queue    chan struct{}
+	workers  chan struct{}
+	messages messages
 }
 
 // New makes a Signer without keys.
@@ -295,7 +296,7 @@ func (s *Signer) make(ctx context.Context, held []*heldKey, roots []eth.Root, si
 			return
 		}
 		begun := time.Now()
-		signatures[i] = held[i].Secret.Sign(roots[i])
+		signatures[i] = held[i].Secret.SignMessage(s.messages.of(roots[i]))
 		s.Metrics.signing.Observe(time.Since(begun).Seconds())
 	}
 	if len(roots) == 1 {

@@ -41,6 +41,14 @@ func BenchmarkSign(b *testing.B) {
 	}
 }
 
+// BenchmarkSignMessage is a signature of what was hashed before.
+func BenchmarkSignMessage(b *testing.B) {
+	k, m := key(b, 12345), NewMessage(eth.Root{})
+	for b.Loop() {
+		k.SignMessage(m)
+	}
+}
+
 func BenchmarkVerify(b *testing.B) {
 	c := batch(b, 1)[0]
 	for b.Loop() {

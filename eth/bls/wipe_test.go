@@ -66,6 +66,7 @@ func nothingStays(t *testing.T, hashes []string) {
 	}
 	k.Pubkey()
 	k.Sign(eth.Root{1})
+	k.SignMessage(NewMessage(eth.Root{1}))
 	raw := k.Raw()
 	// first the search itself: the live key must be found, and nothing but
 	// the live key (the last two hashes)
