@@ -1,11 +1,13 @@
 package release
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stakeseal/stakeseal/certificate"
 )
@@ -319,6 +321,60 @@ func TestModulesRuleNoDifference(t *testing.T) {
 	for _, f := range c.Files {
 		if !strings.Contains(f.Diff, "evil()") || f.Added != 1 || f.Removed != 1 {
 			t.Errorf("%s: its code is not in the difference: %+v", f.Path, f)
+		}
+	}
+}
+
+// TestReportQuotesNoFile: a commit that includes a file of the reviewer's as C has
+// the compiler print its lines. They are in no part of the report, which its
+// submitter reads once it is rejected.
+func TestReportQuotesNoFile(t *testing.T) {
+	needCompiler(t, "amd64")
+	old, _ := packages(t)
+	const secret = "MC4CAQAwBQYDK2VwBCIEIFORTHISTEST"
+	key := filepath.Join(t.TempDir(), "rita.key")
+	must(t, os.WriteFile(key, []byte(secret+"\n"), 0o600))
+	for name, files := range map[string]map[string]string{
+		"an include": {"cmd/stakeseal-generator/more.go": "package main\n\n// #include \"" + key + "\"\nimport \"C\"\n"},
+		"a link":     {"cmd/stakeseal-generator/more.go": "-> " + key},
+	} {
+		dir := t.TempDir()
+		git := func(args ...string) string {
+			out, err := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=d", "-c", "user.email=d@example.com", "-c", "commit.gpgsign=false"}, args...)...).CombinedOutput()
+			if err != nil {
+				t.Fatalf("git %v: %v: %s", args, err, out)
+			}
+			return strings.TrimSpace(string(out))
+		}
+		repo := smallRepo(t).repo
+		git("clone", "--quiet", repo.Dir, ".")
+		git("checkout", "--quiet", old.Provenance.Commit)
+		for file, text := range files {
+			full := filepath.Join(dir, file)
+			if to, link := strings.CutPrefix(text, "-> "); link {
+				must(t, os.Symlink(to, full))
+			} else {
+				must(t, os.WriteFile(full, []byte(text), 0o600))
+			}
+		}
+		git("add", "-A")
+		git("commit", "--quiet", "-m", "an include")
+		p := *old
+		p.Provenance.Commit = git("rev-parse", "HEAD")
+		said := ""
+		r := &Report{}
+		in := Inspection{Repository: Repository{dir}, Base: old, Now: func() time.Time { return noon }, Words: func(words string) { said += words }}
+		must(t, errors.Join(r.rebuild(t.Context(), &p, in), r.history(t.Context(), &p, in)))
+		data, err := r.Encode()
+		must(t, err)
+		if r.Rebuild.Verdict != NotRebuilt || !says(r, Danger, "could not be rebuilt") {
+			t.Errorf("%s: %+v", name, r.Rebuild)
+		}
+		if strings.Contains(string(data), "MC4CAQ") {
+			t.Errorf("%s: the report holds the file:\n%s", name, data)
+		}
+		if !strings.Contains(said, "MC4CAQ") { // or this test shows nothing
+			t.Errorf("%s: nobody was told what the compiler said: %q", name, said)
 		}
 	}
 }

@@ -139,7 +139,7 @@ func (r Recipe) compile(ctx context.Context, cc, source, out string) ([]byte, er
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w: %s", ErrBuild, err, tailText(words))
+		return nil, &quoting{fmt.Errorf("%w: %w", ErrBuild, err), tailText(words)}
 	}
 	program, err := os.ReadFile(out)
 	if err != nil {

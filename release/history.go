@@ -25,7 +25,7 @@ func (r *Report) history(ctx context.Context, p *Package, in Inspection) error {
 		// All is to be read; what no reader can read is named.
 		made := newInputs()
 		if _, err := in.Repository.addInputs(ctx, p.Provenance, made, true); err != nil {
-			made.find(Danger, "Which files the generator is made of could not be listed: %s.", err)
+			made.find(Danger, "Which files the generator is made of could not be listed: %s.", unquoted(err, nil))
 		}
 		made.report(r)
 		r.inputs(made)
@@ -36,7 +36,7 @@ func (r *Report) history(ctx context.Context, p *Package, in Inspection) error {
 		r.attend(Note, "The commit is the one of the release in force: only settings, platform or compiler can differ.")
 		made := newInputs()
 		if _, err := in.Repository.addInputs(ctx, p.Provenance, made, true); err != nil {
-			made.find(Danger, "Which files the generator is made of could not be listed: %s.", err)
+			made.find(Danger, "Which files the generator is made of could not be listed: %s.", unquoted(err, nil))
 		}
 		made.report(r)
 		r.inputs(made)

@@ -64,7 +64,7 @@ func (r Repository) bothInputs(ctx context.Context, before, after Provenance) *i
 	}
 	if err != nil {
 		in.known = false
-		in.find(Danger, "Which files the generator is made of could not be listed, so that all are taken for some: %s.", err)
+		in.find(Danger, "Which files the generator is made of could not be listed, so that all are taken for some: %s.", unquoted(err, nil))
 	}
 	return in
 }
@@ -245,7 +245,7 @@ func list(ctx context.Context, dir string, p Provenance) ([]listed, error) {
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			return nil, fmt.Errorf("%w: go list: %s", ErrSource, tailText(exit.Stderr))
+			return nil, &quoting{fmt.Errorf("%w: go list", ErrSource), tailText(exit.Stderr)}
 		}
 		return nil, fmt.Errorf("%w: go list: %w", ErrSource, err)
 	}
@@ -258,7 +258,7 @@ func list(ctx context.Context, dir string, p Provenance) ([]listed, error) {
 			return nil, fmt.Errorf("%w: go list: %w", ErrSource, err)
 		}
 		if l.Error != nil {
-			return nil, fmt.Errorf("%w: go list: %s", ErrSource, visible(clip(l.Error.Err)))
+			return nil, &quoting{fmt.Errorf("%w: go list", ErrSource), visible(clip(l.Error.Err))}
 		}
 		packages = append(packages, l)
 	}

@@ -22,6 +22,7 @@ type Inspection struct {
 	Database   string // of vulnerabilities: "" is the public one; an https:// or file:// URL
 	Offline    bool   // ask no database
 	Now        func() time.Time
+	Words      func(string) // is told what a compiler printed that failed, which no report holds; may be nil
 }
 
 // Inspect makes the report on a submitted package. A package that cannot be
@@ -66,6 +67,7 @@ func (r *Report) rebuild(ctx context.Context, p *Package, in Inspection) error {
 		return ctx.Err()
 	}
 	if err != nil {
+		err = unquoted(err, in.Words)
 		r.Rebuild.Detail = visible(err.Error())
 		r.attend(Danger, "It could not be rebuilt from commit %s: %s. It cannot be approved.", p.Provenance.Commit, err)
 		if errors.Is(err, ErrSource) {

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -53,6 +54,31 @@ func tailText(words []byte) string {
 		text = "..." + text[len(text)-2000:]
 	}
 	return visible(text)
+}
+
+// quoting is an error with what a compiler, or go, printed. A commit can name any
+// file of the machine that it is built on, in an include or as a link: the reviewer's
+// key file too, whose lines the compiler then quotes as wrong C.
+type quoting struct {
+	err   error
+	words string
+}
+
+func (q *quoting) Error() string { return q.err.Error() + ": " + q.words }
+func (q *quoting) Unwrap() error { return q.err }
+
+// unquoted is an error as a report may hold it, which goes to the depot with a
+// rejection, where its submitter reads it. The words go to say alone, where
+// somebody listens: they are for whoever sits at this machine.
+func unquoted(err error, say func(words string)) error {
+	var q *quoting
+	if !errors.As(err, &q) {
+		return err
+	}
+	if say != nil {
+		say(q.words)
+	}
+	return fmt.Errorf("%w (what was printed is not kept in a report: it can quote any file of the machine)", q.err)
 }
 
 // clip keeps an error short that quotes what somebody else wrote.
