@@ -216,6 +216,35 @@ func TestReviewNamedTwice(t *testing.T) {
 	}
 }
 
+// TestSubmittedBefore: a second developer submits the same package under an earlier
+// time, after it was reviewed. The review is approved as it was read, and the words
+// beside the signatures stay those that the reviewer saw.
+func TestSubmittedBefore(t *testing.T) {
+	p, _ := packages(t)
+	ctx, trust, d := t.Context(), testTrust(1), newDepot(t)
+	must(t, Submit(ctx, d, trust, dora, p, "what dora says", noon))
+	s, err := LoadSubmitted(ctx, d, trust, p.Digest)
+	must(t, err)
+	report, doras := reportOn(t, s), s.Digest
+	words := s.Submission
+	words.Description, words.Time = "what dave says", noon.Add(-time.Hour)
+	envelope, err := certificate.SignStatement(ctx, dave, SubmissionType, certificate.PackageSubject, p.Digest, words)
+	must(t, err)
+	must(t, d.Submissions.Put(ctx, p.Digest.String()+"/"+submissionFile(trusted(dave)), envelope))
+	if s, err = LoadSubmitted(ctx, d, trust, p.Digest); err != nil || s.By.Name != "dave" {
+		t.Fatalf("the earlier one does not count: %v", err)
+	}
+	must(t, Decide(ctx, d, trust, rita, s, report, true, "", noon))
+	r, err := LoadReviewed(ctx, d, trust, p.Digest)
+	must(t, err)
+	must(t, Sign(ctx, d, rita, r, Terms{Name: "v1"}, noon))
+	signed, err := LoadSigned(ctx, d, trust, p.Digest)
+	must(t, err)
+	if got := signed.Reviewed.Submitted; signed.Statement.Submission != doras || got.By.Name != "dora" || got.Submission.Description != "what dora says" {
+		t.Errorf("signed is the submission by %q: %s", got.By.Name, got.Submission.Description)
+	}
+}
+
 // TestAnotherDeveloperSubmits: a developer whose key was revoked, or who left
 // something else in their place, keeps nobody from submitting the same package;
 // what was reviewed and signed of it stands, since it judges the same bytes.

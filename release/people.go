@@ -153,6 +153,7 @@ func Decide(ctx context.Context, depot Depot, trust *certificate.Trust, signer c
 	if err != nil {
 		return fmt.Errorf("couldn't review: %w", err)
 	}
+	s = s.chosen(r.Submission) // the one that was reviewed, whatever came since
 	if r.Package != s.Package.Digest || r.Submission != s.Digest || r.Commit != s.Submission.Commit ||
 		r.Binary != s.Submission.Binary || r.SettingsDigest != s.Submission.Settings {
 		return fmt.Errorf("couldn't review: %w: the report is of another package", ErrMixed)
@@ -301,7 +302,7 @@ func Sign(ctx context.Context, depot Depot, signer certificate.Signer, r *Review
 	}
 	p := r.Submitted.Package
 	st := certificate.ReleaseStatement{Name: terms.Name, Network: p.Settings.Network.Name, Binaries: []certificate.Hash{p.Binary},
-		Settings: p.Provenance.Settings, Commit: p.Provenance.Commit, Submission: r.Submitted.Digest,
+		Settings: p.Provenance.Settings, Commit: p.Provenance.Commit,
 		NotBefore: terms.NotBefore.UTC().Truncate(time.Second), NotAfter: terms.NotAfter.UTC().Truncate(time.Second), Time: now}
 	if terms.NotBefore.IsZero() {
 		st.NotBefore = now
@@ -311,6 +312,12 @@ func Sign(ctx context.Context, depot Depot, signer certificate.Signer, r *Review
 	}
 	if st.Supersedes, st.Reviews, err = r.sameBase(); err != nil {
 		return fmt.Errorf("couldn't sign: %w", err)
+	}
+	st.Submission = r.Submitted.Digest
+	for _, a := range r.Approvals {
+		if a.Digest == st.Reviews[0] {
+			st.Submission = r.Submitted.chosen(a.Submission).Digest
+		}
 	}
 	if err := revoked(ctx, depot.Reviews, r.trust, p.Digest); err != nil {
 		return fmt.Errorf("couldn't sign: %w", err)

@@ -48,6 +48,21 @@ func (s *Submitted) choose(o offer) {
 	s.Submission, s.Digest, s.By, s.envelope = o.said, o.digest, o.by, o.envelope
 }
 
+// chosen is the submitted package with the submission of that digest, where it is
+// one and its developer's key is not revoked. Another developer may submit the same
+// package under an earlier time, between a review and what is signed of it: that
+// neither stops the approval nor puts other words beside it.
+func (s *Submitted) chosen(digest certificate.Hash) *Submitted {
+	for _, o := range s.all {
+		if o.digest == digest && !o.by.Revoked {
+			with := *s
+			with.choose(o)
+			return &with
+		}
+	}
+	return s
+}
+
 // by reports whether somebody submitted the package, under a key that may be
 // revoked by now.
 func (s *Submitted) by(key certificate.PublicKey) bool {
