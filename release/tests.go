@@ -66,7 +66,7 @@ func (r *Report) tests(ctx context.Context, p *Package, in Inspection) error {
 		text := "go test ran nothing"
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			text = tailText(exit.Stderr)
+			text = unquoted(&quoting{errors.New(text), tailText(exit.Stderr)}, in.Words).Error()
 		}
 		return notRun(visible(text))
 	}

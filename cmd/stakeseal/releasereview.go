@@ -72,7 +72,7 @@ func (a *app) releaseReview(ctx context.Context, f releaseReviewFlags, name stri
 	}
 	in := release.Inspection{Repository: repository(f.source), Compiler: f.compiler, Cache: f.cache, Tests: f.tests, Database: f.database, Offline: f.offline, Now: a.now,
 		Words: func(words string) {
-			a.say("the build of this commit failed. What follows is not in the report: it can quote your own files; hand it to nobody unread.\n%s", words)
+			a.say("the build of this commit, or of its tests, failed. What follows is not in the report: it can quote your own files; hand it to nobody unread.\n%s", words)
 		}}
 	if in.Base, in.BaseName, err = a.releaseBase(ctx, f, depot, trust); err != nil {
 		return err
