@@ -54,7 +54,7 @@ func releaseError(err error) error {
 		{release.ErrNotSigned, exitDenied, "as many release managers as the trust file demands sign it: stakeseal release sign"},
 		{release.ErrRevoked, exitRefused, "stakeseal release rollback brings the one before back; or deploy another release"},
 		{release.ErrOrder, exitRefused, "build it again on the release in force and have that reviewed; to go back there is stakeseal release rollback; what must be in force all the same: --out-of-order"},
-		{release.ErrNotBefore, exitConflict, "stakeseal release verify shows what a rollback brings back; another release is deployed"},
+		{release.ErrNotBefore, exitConflict, "a rollback goes to that one and no other; another release is deployed"},
 		{release.ErrBusy, exitConflict, "run it again when the other has ended"},
 		{ops.ErrElsewhere, exitRefused, "build it with this installation's settings: stakeseal release build --settings"},
 		{ops.ErrMeanwhile, exitConflict, "see what is in force: stakeseal release verify"},
