@@ -114,7 +114,12 @@ func TestExits(t *testing.T) {
 	if left, _ := os.ReadDir(out); len(left) > 0 {
 		t.Fatalf("%d files of what was refused", len(left))
 	}
-	l.must(l.sign(out, "--beacon", url, key(0), "--epoch", "7")...)
+	left := filepath.Join(out, newPrefix+"1") // of a run that was killed while it wrote
+	writeFile(t, left, "{}")
+	l.refused(0, left+" is of another run", l.sign(out, "--beacon", url, key(0), "--epoch", "7")...)
+	if err := os.Remove(left); err != nil {
+		t.Fatal(err)
+	}
 	s := l.read(file(out, 1, 0))
 	root, _ := s.Message.SigningRoot(l.network)
 	if s.Message != (exit.Message{Epoch: 7, Index: 1}) || !bls.Verify(bls.Claim{Pubkey: l.keys[0], Root: root, Signature: s.Signature}) {

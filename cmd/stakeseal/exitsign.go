@@ -147,6 +147,7 @@ func (a *app) exitSign(ctx context.Context, f exitFlags) error {
 	if err := a.showExiting(network, list); err != nil {
 		return err
 	}
+	a.sayLeftIn(f.out, "", "a signed exit")
 	if to != nil {
 		for _, r := range to.Names() {
 			a.say("sealed to %s: %s", r.Name, keyText(r.String()))

@@ -114,7 +114,7 @@ func (e *elders) had(ctx context.Context, pubkey eth.Pubkey) (map[uint64]string,
 			continue // as if it had not been noted
 		}
 		had[epoch] = name
-		if !strings.HasPrefix(name, external) && !e.made[name] {
+		if _, asked := e.made[name]; !asked && !strings.HasPrefix(name, external) {
 			if e.made[name], err = e.home.everInitialised(ctx, name); err != nil {
 				return nil, err
 			}

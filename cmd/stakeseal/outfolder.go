@@ -24,14 +24,17 @@ const newPrefix = ".stakeseal-new-"
 
 // sayLeft warns of what a killed run left beside the new folder: it may hold
 // keys, and nobody sees it. It is not removed, as its run may be alive.
-func (a *app) sayLeft(o *outFolder) {
-	entries, err := os.ReadDir(filepath.Dir(o.temp))
+func (a *app) sayLeft(o *outFolder) { a.sayLeftIn(filepath.Dir(o.temp), o.temp, "keys") }
+
+// sayLeftIn is sayLeft for a folder in which own is this run's.
+func (a *app) sayLeftIn(dir, own, what string) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return // only a service: who may not list the folder may still write there
 	}
 	for _, e := range entries {
-		if path := filepath.Join(filepath.Dir(o.temp), e.Name()); strings.HasPrefix(e.Name(), newPrefix) && path != o.temp {
-			a.say("warning: %s is of another run; if none is under way, it was left by one that was killed and may hold keys: delete it", path)
+		if path := filepath.Join(dir, e.Name()); strings.HasPrefix(e.Name(), newPrefix) && path != own {
+			a.say("warning: %s is of another run; if none is under way, it was left by one that was killed and may hold %s: delete it", path, what)
 		}
 	}
 }
