@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/internal/build"
@@ -14,11 +15,11 @@ import (
 )
 
 // elders tells what was signed for keys under earlier assignments, where that
-// leaves a signer of ours or comes to one by hand. The ledger of the signer that has a key now has it only
-// if that signer served the key: then it was taken in with all that went before.
-// Of a key that was moved to it and not served yet, or came back from other
-// software, the ledger says too little, and the file that goes along would have
-// the other software sign what one of our signers signed.
+// leaves a signer of ours, or comes to one by hand. The ledger of the signer that
+// has a key now has it only if that signer served the key: then it was taken in
+// with all that went before. Of a key that was moved to it and not served yet, or
+// came back from other software, the ledger says too little, and others would
+// sign what one of our signers signed.
 type elders struct {
 	app      *app
 	home     *home
@@ -26,10 +27,18 @@ type elders struct {
 	admitted map[eth.Pubkey]uint64 // by its ledger
 	made     map[string]bool       // signers, by whether they ever had a ledger here
 	looked   map[string]bool       // signers whose notes are all written
+
+	table func(context.Context) error // on AWS: whether it is what was signed by last
 }
 
 func newElders(a *app, h *home, signer string, admitted map[eth.Pubkey]uint64) *elders {
-	return &elders{app: a, home: h, signer: signer, admitted: admitted, made: map[string]bool{}, looked: map[string]bool{}}
+	var once sync.Once
+	var broken error
+	table := func(ctx context.Context) error {
+		once.Do(func() { broken = (&tableSigners{h}).whole(ctx) })
+		return broken
+	}
+	return &elders{app: a, home: h, signer: signer, admitted: admitted, made: map[string]bool{}, looked: map[string]bool{}, table: table}
 }
 
 // carry raises a key's mark to all that was signed before, or says that it needs
@@ -94,6 +103,25 @@ func (e *elders) before(ctx context.Context, pubkey eth.Pubkey, last, own uint64
 		}
 	}
 	return mark, whole, nil
+}
+
+// with is what a file tells of a key that is the signer's, with what our signers
+// signed, and whether that is all. On AWS that is in the table already, and the
+// signer takes the key over by taking its mark, unless the table is older than
+// what was signed by it.
+func (e *elders) with(ctx context.Context, m slashing.Mark, assignment uint64) (slashing.Mark, bool, error) {
+	if e.home.remote() {
+		err := e.table(ctx)
+		if errors.Is(err, signer.ErrLedger) {
+			return m, false, nil
+		}
+		return m, true, err
+	}
+	if e.admitted[m.Pubkey] == assignment {
+		return m, true, nil
+	}
+	noted, whole, err := e.before(ctx, m.Pubkey, assignment-1, assignment, true)
+	return m.Raise(noted), whole, err
 }
 
 // had is who had a key under each of its assignments, as far as it was noted.

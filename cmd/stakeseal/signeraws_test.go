@@ -212,6 +212,9 @@ func TestUntold(t *testing.T) {
 	if m := hand(external+"signer-a", served, 2); m.Target != 7 {
 		t.Errorf("handed over again: %+v", m)
 	}
+	if _, whole, err := newElders(a, h, "signer-a", nil).with(ctx, slashing.Mark{Pubkey: back}, 3); err != nil || !whole {
+		t.Errorf("a file of what other software signed: %v, %v", whole, err)
+	}
 	leases, done, err := s.leases()
 	if err != nil {
 		t.Fatal(err)
@@ -222,6 +225,9 @@ func TestUntold(t *testing.T) {
 	}
 	if m := hand("signer-a", eth.Pubkey{4}, 1); m.Target < floor {
 		t.Errorf("by a table that is older than its leases: %+v", m)
+	}
+	if _, whole, err := newElders(a, h, "signer-a", nil).with(ctx, slashing.Mark{Pubkey: back}, 3); err != nil || whole {
+		t.Errorf("a file beside such a table: %v, %v", whole, err)
 	}
 }
 

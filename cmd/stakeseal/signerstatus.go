@@ -271,18 +271,14 @@ func (a *app) signerImport(ctx context.Context, name, path string) error {
 		assigned, err := h.records.Assignment(ctx, m.Pubkey)
 		switch {
 		case err == nil && assigned.Signer == name:
-			// On AWS our signers' marks are in the same table, and Admit takes the
-			// key away from whichever had it.
-			if whole := true; !h.remote() && admitted[m.Pubkey] != assigned.Epoch {
-				var noted slashing.Mark
-				if noted, whole, err = e.before(ctx, m.Pubkey, assigned.Epoch-1, assigned.Epoch, true); err != nil {
-					return err
-				}
-				if m = m.Raise(noted); !whole {
-					partly++
-					others = append(others, m)
-					continue
-				}
+			one, whole, err := e.with(ctx, m, assigned.Epoch)
+			if err != nil {
+				return err
+			}
+			if m = one; !whole {
+				partly++
+				others = append(others, m)
+				continue
 			}
 			admissions = append(admissions, slashing.Admission{Mark: m, Assignment: assigned.Epoch})
 		case err == nil || errors.Is(err, record.ErrNotFound):
@@ -292,7 +288,7 @@ func (a *app) signerImport(ctx context.Context, name, path string) error {
 		}
 	}
 	if partly > 0 {
-		a.say("warning: for %d keys of %s the file is not taken as all that was signed: another signer of this home had them, and left no note; they pause until nothing that it may have signed can conflict", partly, name)
+		a.say("warning: for %d keys of %s the file is not taken as all that was signed: another signer of this home had them and left no note, or the ledger is an older copy; they pause until nothing that it may have signed can conflict", partly, name)
 	}
 	if err := a.confirm(fmt.Sprintf("Take the file as all that was signed for %d keys of %s (and raise the marks of %d others)?", len(admissions), name, len(others))); err != nil {
 		return err
