@@ -87,18 +87,15 @@ func TakeLease(ctx context.Context, t Terms) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	watermark, err := t.Watermark(ctx)
+	watermark, err := agrees(ctx, t, old)
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case old.Ledger != t.Ledger:
-		return nil, fmt.Errorf("%w: the lease names %s, this one is %s", ErrLedger, old.Ledger, t.Ledger)
-	case watermark < old.Watermark:
-		return nil, fmt.Errorf("%w: the lease saw watermark %d, and this copy has %d", ErrLedger, old.Watermark, watermark)
-	}
 	if old.Holder != "" && old.Where != t.Where {
 		if old, err = watch(ctx, t, old); err != nil {
+			return nil, err
+		}
+		if watermark, err = agrees(ctx, t, old); err != nil { // it was signed by until it was let go of
 			return nil, err
 		}
 	}
@@ -111,6 +108,20 @@ func TakeLease(ctx context.Context, t Terms) (*Lease, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// agrees returns the ledger's watermark if it is the one that a lease witnesses.
+func agrees(ctx context.Context, t Terms, old record.Lease) (uint64, error) {
+	watermark, err := t.Watermark(ctx)
+	switch {
+	case err != nil:
+		return 0, err
+	case old.Ledger != t.Ledger:
+		return 0, fmt.Errorf("%w: the lease names %s, this one is %s", ErrLedger, old.Ledger, t.Ledger)
+	case watermark < old.Watermark:
+		return 0, fmt.Errorf("%w: the lease saw watermark %d, and this copy has %d", ErrLedger, old.Watermark, watermark)
+	}
+	return watermark, nil
 }
 
 // WaitOut waits until nobody can sign under a lease any more, without taking

@@ -179,6 +179,38 @@ func TestLeaseElsewhere(t *testing.T) {
 	}
 }
 
+// TestLeaseLetGoWhileWatched: a holder elsewhere signs on while it is watched,
+// by the same table, and lets go: the lease is to be had as it left it. By a
+// copy that does not have the last of it, it is not.
+func TestLeaseLetGoWhileWatched(t *testing.T) {
+	for name, c := range map[string]struct {
+		after uint64
+		want  error
+	}{"one table": {9, nil}, "a copy": {5, signer.ErrLedger}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			watermark := uint64(5)
+			holder := w.terms(0)
+			holder.Watermark = func(context.Context) (uint64, error) { return watermark, nil }
+			l := take(t, holder)
+			elsewhere := w.terms(0)
+			elsewhere.Where = "me@there:/ledger.db"
+			seen := uint64(5)
+			elsewhere.Watermark = func(context.Context) (uint64, error) { return seen, nil }
+			w.each = func() {
+				watermark, seen = 9, c.after
+				if err := l.Release(ctx); err != nil {
+					t.Error(err)
+				}
+				w.each = func() {}
+			}
+			if _, err := signer.TakeLease(ctx, elsewhere); !errors.Is(err, c.want) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
 // TestLeaseOutage: a store that cannot be reached ends signing after Term and
 // not before, a suspended machine counts, and back in reach it goes on.
 func TestLeaseOutage(t *testing.T) {

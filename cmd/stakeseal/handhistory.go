@@ -25,6 +25,7 @@ type elders struct {
 	home     *home
 	signer   string                // that has the keys now; its ledger is held
 	admitted map[eth.Pubkey]uint64 // by its ledger
+	ended    map[eth.Pubkey]bool   // by its ledger: let go of
 	made     map[string]bool       // signers, by whether they ever had a ledger here
 	looked   map[string]bool       // signers whose notes are all written
 
@@ -50,6 +51,8 @@ func (e *elders) carry(ctx context.Context, k *handed) error {
 		last--
 	}
 	if e.admitted[pubkey] != 0 && e.admitted[pubkey] == last {
+		// What it let go of, and has by the store, others had since.
+		k.floor = e.ended[pubkey] && k.assigned.Signer == e.signer
 		return nil
 	}
 	mark, whole, err := e.before(ctx, pubkey, last, last, false)
@@ -88,13 +91,13 @@ func (e *elders) before(ctx context.Context, pubkey eth.Pubkey, last, own uint64
 			return mark, false, err
 		}
 		mark = mark.Raise(one)
-		noted[event.Detail["assignment"]] = true
+		noted[event.Detail["assignment"]+" "+event.Detail["signer"]] = true
 	}
 	whole = true
 	for epoch := uint64(1); epoch <= last; epoch++ {
 		name := had[epoch]
 		switch {
-		case noted[fmt.Sprint(epoch)]:
+		case noted[fmt.Sprint(epoch)+" "+name]:
 		case name == e.signer && (epoch == own || e.admitted[pubkey] >= epoch): // nothing, or in its ledger
 		case strings.HasPrefix(name, external) && told:
 		case name != "" && !strings.HasPrefix(name, external) && !e.made[name]: // it never signed here
@@ -157,7 +160,7 @@ func (e *elders) look(ctx context.Context, pubkey eth.Pubkey, name string, epoch
 	if e.looked[name] || !e.made[name] {
 		return nil
 	}
-	if _, noted, err := e.home.releaseNote(ctx, pubkey, epoch); err != nil || noted {
+	if noted, err := e.home.letGo(ctx, pubkey, epoch, name); err != nil || noted {
 		return err
 	}
 	leases, done, err := e.home.signers().leases()
@@ -215,11 +218,12 @@ func (a *app) signedBefore(ctx context.Context, h *home, f handoverFlags, list [
 	if h.remote() {
 		return func() {}, nil
 	}
-	marks, admitted, done, err := h.signedBy(ctx, f.signer)
+	marks, admitted, ended, done, err := h.signedBy(ctx, a, f.signer)
 	if err != nil {
 		return nil, err
 	}
 	e := newElders(a, h, f.signer, admitted)
+	e.ended = ended
 	for _, k := range list {
 		k.mark = marks[k.chosen.Pubkey]
 		if err := e.carry(ctx, k); err != nil {

@@ -195,20 +195,24 @@ func (a *app) signerLost(ctx context.Context, h *home, leases record.Leases, old
 	case errors.Is(err, errBusy):
 		return fail(exitConflict, "stop it first", "signer %s is running, with the ledger that you say is lost", name)
 	}
-	if epoch == 0 {
-		var known bool
-		if epoch, known = signer.EpochAt(h.generator.Network, a.now().Unix()); !known {
-			return usage("a node of the network tells: give the current one with --epoch", "the genesis time of %s is not known here", h.generator.Network.Name)
-		}
+	given := epoch
+	clock, known := signer.EpochAt(h.generator.Network, a.now().Unix())
+	switch {
+	case known && given != 0: // a floor below what was signed protects nothing, one far above ends the keys' duties
+		return usage("leave --epoch out", "the current epoch of %s is known here, by this machine's clock: %d", h.generator.Network.Name, clock)
+	case known:
+		epoch = clock
+	case given == 0:
+		return usage("a node of the network tells: give the current one with --epoch", "the genesis time of %s is not known here", h.generator.Network.Name)
+	case given > latestEpoch:
+		return usage("it counts epochs, of 32 slots mostly", "no network is in epoch %d yet", given)
 	}
 	count := 0
-	var list []slashing.Admission
-	for assigned, err := range h.records.Assigned(ctx, name) {
+	for _, err := range h.records.Assigned(ctx, name) {
 		if err != nil {
 			return err
 		}
 		count++
-		list = append(list, slashing.Admission{Mark: slashing.Floor(assigned.Pubkey, epoch, h.slotsPerEpoch()), Assignment: assigned.Epoch})
 	}
 	a.sayFloor(h, epoch, count)
 	if err := a.confirm("Make a new ledger for " + name + "? The one that is lost must never sign again."); err != nil {
@@ -218,6 +222,25 @@ func (a *app) signerLost(ctx context.Context, h *home, leases record.Leases, old
 		a.say("watching for %s whether somebody still holds its lease", signer.Watch)
 		terms := h.terms(a, leases, name, "", nil)
 		if old, err = signer.WaitOut(ctx, terms, old); err != nil {
+			return err
+		}
+	}
+	// Somebody may have signed by the lost ledger while the question stood, or
+	// was watched: the floor is as of now.
+	if later, known := signer.EpochAt(h.generator.Network, a.now().Unix()); known && later > epoch {
+		epoch = later
+		a.sayFloor(h, epoch, count)
+	}
+	var list []slashing.Admission
+	for assigned, err := range h.records.Assigned(ctx, name) {
+		if err != nil {
+			return err
+		}
+		list = append(list, slashing.Admission{Mark: slashing.Floor(assigned.Pubkey, epoch, h.slotsPerEpoch()), Assignment: assigned.Epoch})
+	}
+	if tables, ok := store.(*tableSigners); ok && old.Ledger != "" { // a lease tells, which signers alone write
+		a.say("the table is not the one that was signed by last: the keys of all other signers pause as well")
+		if err := tables.floorOthers(ctx, name, epoch); err != nil {
 			return err
 		}
 	}
@@ -241,6 +264,10 @@ func (a *app) signerLost(ctx context.Context, h *home, leases record.Leases, old
 	a.say("signer %s has a new ledger", name)
 	return nil
 }
+
+// latestEpoch is in the year 2830 of mainnet: no clock is there, and nothing
+// that is counted from it overflows.
+const latestEpoch = 1 << 26
 
 func (h *home) slotsPerEpoch() uint64 {
 	if n := h.generator.Network.SlotsPerEpoch; n > 0 {

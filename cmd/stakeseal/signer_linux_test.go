@@ -316,6 +316,10 @@ func TestSignerLife(t *testing.T) {
 	s.refused(3, "signer-b", "signer", "serve", "signer-a", "--identity", identity, "--listen", "127.0.0.1:0", "--metrics", "none")
 	s.refused(2, "confirmation", "signer", "init", "signer-a", "--lost-ledger")
 
+	// Where the clock tells the epoch nobody is asked: a lower one would protect
+	// nothing.
+	s.refused(2, "known here", "signer", "init", "signer-a", "--lost-ledger", "--epoch", "100", "--yes")
+
 	// Lost for good: a new one, which allows nothing before two epochs are over.
 	if code, _, words := s.run("signer", "init", "signer-a", "--lost-ledger", "--yes"); code != 0 || !strings.Contains(words, "no attestation before epoch") {
 		t.Fatalf("exit %d\n%s", code, words)

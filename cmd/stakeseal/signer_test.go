@@ -93,6 +93,68 @@ func TestAfterAbsence(t *testing.T) {
 	}
 }
 
+// TestTimeGuard: a machine that was set back with its memory signs nothing from
+// the moment that its clock is right again, and then nothing that may have been
+// signed meanwhile. One that slept, or whose clock was put right a little, goes
+// on.
+func TestTimeGuard(t *testing.T) {
+	ctx := context.Background()
+	day, boot := signerNow, time.Hour
+	a, _, words := newApp(signerNow)
+	a.now = func() time.Time { return day }
+	h := signerTestHome(t)
+	path := h.signerPath("signer-a", ".db")
+	if _, err := sqlite.CreateLedger(path, "signer-a", h.generator.Network.GenesisValidatorsRoot); err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := sqlite.OpenLedger(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ledger.Close()
+	key := eth.Pubkey{1}
+	if err := errors.Join(ledger.Hold(ctx, 4), ledger.Add(ctx, 4, []slashing.Mark{{Pubkey: key}})); err != nil {
+		t.Fatal(err)
+	}
+	lease := func() (uint64, error) { return 4, nil }
+	g := newTimeGuard(h.generator.Network, a.now, func() time.Duration { return boot })
+	fence := g.fence(lease)
+	log := slog.New(slog.NewTextHandler(words, nil))
+	open := func(what string, want bool) {
+		t.Helper()
+		if _, err := fence(); (err == nil) != want || err != nil && !errors.Is(err, signer.ErrStopped) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := g.afterJump(ctx, a, h, ledger, lease, log); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fence(); err != nil {
+			t.Errorf("%s, after floors: %v", what, err)
+		}
+		if strings.Contains(words.String(), "snapshot") == want {
+			t.Errorf("%s: it says %q", what, words)
+		}
+	}
+	open("at once", true)
+	day, boot = day.Add(24*time.Hour), boot+24*time.Hour
+	open("after a night's sleep", true)
+	day = day.Add(6 * time.Minute)
+	open("put right a little", true)
+	day = day.Add(-48 * time.Hour)
+	open("set back", true)
+	day = day.Add(7 * time.Minute)
+	open("and a little forth", true)
+	day = day.Add(6 * time.Minute)
+	open("and a little more", false)
+	now, _ := signer.EpochAt(h.generator.Network, day.Unix())
+	if err := ledger.Sign(ctx, 4, []slashing.Claim{{Pubkey: key, Source: now, Target: now + 1, Root: eth.Root{1}}})[0]; !errors.Is(err, slashing.ErrSlashable) {
+		t.Errorf("what may have been signed: %v", err)
+	}
+	if err := ledger.Sign(ctx, 4, []slashing.Claim{{Pubkey: key, Source: now, Target: now + 2, Root: eth.Root{1}}})[0]; err != nil {
+		t.Errorf("above the floor: %v", err)
+	}
+}
+
 // TestSignerSettings: what a file says, and what is refused.
 func TestSignerSettings(t *testing.T) {
 	h := signerTestHome(t)

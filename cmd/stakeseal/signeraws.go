@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -169,6 +170,57 @@ func (t *tableSigners) wholeFor(ctx context.Context, lease record.Lease) error {
 	return nil
 }
 
+// afterRestore raises the floors of a signer that starts where the table is
+// older than what any signer signed by it: with the records restored to the
+// same time, keys that another has had since are this one's again, and nothing
+// of its own tells.
+func (h *home) afterRestore(ctx context.Context, a *app, ledger signerLedger, held uint64, log *slog.Logger) error {
+	broken := (&tableSigners{h}).whole(ctx)
+	if !errors.Is(broken, signer.ErrLedger) {
+		return broken
+	}
+	epoch, known := signer.EpochAt(h.generator.Network, a.now().Unix())
+	if !known {
+		return broken
+	}
+	log.Warn("no duties until nothing that may have been signed can conflict: the ledger's table is older than what was signed by it", "why", broken.Error(), "epoch", epoch)
+	return h.floorAll(ctx, ledger, held, epoch)
+}
+
+// floorOthers raises the marks of all other signers' keys where the ledger of
+// one was lost: a table loses one only with all, and once the lost one is
+// replaced no lease tells of it any more.
+func (t *tableSigners) floorOthers(ctx context.Context, name string, epoch uint64) error {
+	leases, done, err := t.leases()
+	if err != nil {
+		return err
+	}
+	defer done()
+	for lease, err := range leases.Leases(ctx) {
+		if err != nil {
+			return err
+		}
+		if lease.Name == name {
+			continue
+		}
+		ledger, err := t.look(ctx, lease.Name)
+		if errors.Is(err, record.ErrNotFound) {
+			continue // lost too: it is refused until it is replaced
+		}
+		if err != nil {
+			return err
+		}
+		held, err := ledger.Epoch(ctx)
+		if err != nil {
+			return err
+		}
+		if err := t.h.floorAll(ctx, ledger, held, epoch); err != nil {
+			return fmt.Errorf("couldn't raise the floors of %s's keys: %w", lease.Name, t.h.rights.explain(err, toSign, signersOnly))
+		}
+	}
+	return nil
+}
+
 // fence takes keys away from all signers of a home on AWS, for other software
 // (external:NAME), under the assignments that it has of them by now, and
 // returns all that was signed for them here. From its return on no process of
@@ -259,6 +311,12 @@ type lockedLedger struct {
 	*dynamodb.Ledger
 	lock *os.File
 }
+
+// End has nothing to do: a key that went has another signer in its mark.
+func (l *lockedLedger) End(context.Context, map[eth.Pubkey]uint64) error { return nil }
+
+// Ended are none: such a key is not admitted to this signer any more.
+func (l *lockedLedger) Ended(context.Context) (map[eth.Pubkey]bool, error) { return nil, nil }
 
 // Close lets go of the name.
 func (l *lockedLedger) Close() error { return errors.Join(l.Ledger.Close(), l.lock.Close()) }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -307,6 +309,99 @@ func TestWhole(t *testing.T) {
 	}
 	if err := s.whole(ctx); !errors.Is(err, signer.ErrLedger) {
 		t.Errorf("another ledger than the lease names: %v", err)
+	}
+}
+
+// TestRestoredWithRecords: records and ledger were restored to a time when a key
+// was still the first signer's. By its own lease nothing is wrong: another's
+// tells, and once that one's ledger is replaced, nobody's.
+func TestRestoredWithRecords(t *testing.T) {
+	ctx, root := context.Background(), hoodiNetwork().GenesisValidatorsRoot
+	for name, replaced := range map[string]bool{"its start": false, "another's ledger replaced first": true} {
+		t.Run(name, func(t *testing.T) {
+			store := newTables(t)
+			h := tableHome(t, store, "i-1")
+			s := &tableSigners{h}
+			leases, done, err := s.leases()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer done()
+			opened := map[string]signerLedger{}
+			for _, signer := range []string{"signer-a", "signer-b"} {
+				info, err := s.create(ctx, signer, root)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if opened[signer], err = s.open(ctx, signer); err != nil {
+					t.Fatal(err)
+				}
+				defer opened[signer].Close()
+				lease := record.Lease{Name: signer, Epoch: 1, Beat: 1, Ledger: info.ID, Where: "here", Time: record.Time(time.Now())}
+				if err := errors.Join(leases.Take(ctx, lease), opened[signer].Hold(ctx, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a, _, _ := newApp(signerNow)
+			now, _ := signer.EpochAt(h.generator.Network, signerNow.Unix())
+			key := eth.Pubkey{1}
+			mine := slashing.Admission{Mark: slashing.Mark{Pubkey: key}, Assignment: 1}
+			var log bytes.Buffer
+			start := func() error { // and what it would sign
+				t.Helper()
+				ledger := opened["signer-a"]
+				if err := h.afterRestore(ctx, a, ledger, 1, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+					t.Fatal(err)
+				}
+				return ledger.Sign(ctx, 1, []slashing.Claim{{Pubkey: key, Source: now - 1, Target: now, Root: eth.Root{2}}})[0]
+			}
+			if err := opened["signer-a"].Admit(ctx, 1, []slashing.Admission{mine}); err != nil {
+				t.Fatal(err)
+			}
+			before, err := store.Backup(tablesARN + "ledger")
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The other takes it over, signs, and its lease keeps how far it came.
+			mine.Assignment = 2
+			b := opened["signer-b"]
+			err = errors.Join(b.Admit(ctx, 1, []slashing.Admission{mine}), b.Sign(ctx, 1, []slashing.Claim{{Pubkey: key, Source: now - 1, Target: now, Root: eth.Root{1}}})[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			lease, err := leases.Lease(ctx, "signer-b")
+			if err != nil {
+				t.Fatal(err)
+			}
+			lease.Beat++
+			if lease.Watermark, err = b.Watermark(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := leases.Take(ctx, lease); err != nil {
+				t.Fatal(err)
+			}
+			before()
+			opened["signer-a"].(*lockedLedger).Ledger.Close() // a new process has seen nothing
+			if replaced {
+				if err := s.floorOthers(ctx, "signer-b", now); err != nil {
+					t.Fatal(err)
+				}
+				info, err := s.replace(ctx, "signer-b", root, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				lease.Beat, lease.Epoch, lease.Ledger, lease.Watermark = lease.Beat+1, 2, info.ID, 0
+				if err := leases.Take(ctx, lease); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := start(); !errors.Is(err, slashing.ErrSlashable) {
+				t.Errorf("what the other signed: %v", err)
+			}
+			if strings.Contains(log.String(), "older") == replaced {
+				t.Errorf("it says %q", &log)
+			}
+		})
 	}
 }
 

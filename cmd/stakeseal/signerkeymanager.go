@@ -230,6 +230,7 @@ func (m *keymanager) give(ctx context.Context, c *signer.Client, pubkey eth.Pubk
 func (m *keymanager) admitTold(ctx context.Context, now record.Assignment, mark slashing.Mark) error {
 	mark.Pubkey = now.Pubkey
 	accounted := map[string]bool{} // assignments of which it is known what was signed here
+	had := map[string]string{}     // who had it, by assignment
 	for e, err := range m.home.records.Events(ctx, record.EventQuery{Pubkey: now.Pubkey}) {
 		switch {
 		case err != nil:
@@ -240,9 +241,13 @@ func (m *keymanager) admitTold(ctx context.Context, now record.Assignment, mark 
 				return err
 			}
 			mark = mark.Raise(noted)
-			accounted[e.Detail["assignment"]] = true
+			if at := e.Detail["assignment"]; had[at] == e.Detail["signer"] { // else of a time before the store was set back
+				accounted[at] = true
+			}
 		case e.Kind == "assigned" && strings.HasPrefix(e.Detail["signer"], external), e.Kind == "exported-keystore":
 			accounted[e.Detail["epoch"]] = true // nothing was signed here
+		case e.Kind == "assigned":
+			had[e.Detail["epoch"]] = e.Detail["signer"]
 		}
 	}
 	for epoch := uint64(1); epoch < now.Epoch; epoch++ {

@@ -30,6 +30,7 @@ type loader struct {
 	ledger  signerLedger
 	leases  record.Leases
 	epoch   signer.Fence
+	guard   *timeGuard // nil: none is needed
 	to      *signer.Signer
 	log     *slog.Logger
 	workers int
@@ -128,6 +129,14 @@ func (l *loader) letGo(ctx context.Context, assigned map[eth.Pubkey]record.Assig
 	if err != nil {
 		return err
 	}
+	for pubkey, u := range l.failed {
+		if assigned[pubkey].Epoch != u.assignment && admitted[pubkey] != u.assignment {
+			if err := l.home.noteUnserved(ctx, l.app, l.name, pubkey, u.assignment); err != nil {
+				return err
+			}
+			delete(l.failed, pubkey)
+		}
+	}
 	for pubkey, a := range assigned {
 		if admitted[pubkey] == a.Epoch {
 			delete(admitted, pubkey)
@@ -145,33 +154,6 @@ func (l *loader) letGo(ctx context.Context, assigned map[eth.Pubkey]record.Assig
 		return err
 	}
 	maps.Copy(l.noted, admitted)
-	return nil
-}
-
-// release notes the marks of keys that a signer has let go of, under the
-// assignment that ended, so that the next signs on without a gap.
-func (h *home) release(ctx context.Context, a *app, ledger signerLedger, admitted map[eth.Pubkey]uint64) error {
-	for m, err := range ledger.Marks(ctx) {
-		if err != nil {
-			return err
-		}
-		epoch, ok := admitted[m.Pubkey]
-		if !ok {
-			continue
-		}
-		detail := map[string]string{"signer": ledger.Info().Signer, "assignment": fmt.Sprint(epoch)}
-		if m.Block {
-			detail["slot"], detail["block_root"] = fmt.Sprint(m.Slot), m.BlockRoot.String()
-		}
-		if m.Attestation {
-			detail["source"], detail["target"], detail["attestation_root"] = fmt.Sprint(m.Source), fmt.Sprint(m.Target), m.Root.String()
-		}
-		err := h.note(ctx, record.Event{Time: record.Time(a.now()), Kind: eventReleased, Pubkey: m.Pubkey, Detail: detail,
-			Once: fmt.Sprintf("released %s %d", m.Pubkey.Hex(), epoch)})
-		if err != nil && !errors.Is(err, record.ErrExists) {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -212,10 +194,14 @@ func (l *loader) open(ctx context.Context, fresh []record.Assignment) (failed er
 	if err != nil {
 		return err
 	}
+	ended, err := l.ledger.Ended(ctx)
+	if err != nil {
+		return err
+	}
 	l.orders = map[string]string{}
 	var unknown, ready []record.Assignment
 	for _, a := range fresh {
-		if admitted[a.Pubkey] == a.Epoch {
+		if admitted[a.Pubkey] == a.Epoch && !ended[a.Pubkey] {
 			ready = append(ready, a)
 		} else {
 			unknown = append(unknown, a)
@@ -227,7 +213,16 @@ func (l *loader) open(ctx context.Context, fresh []record.Assignment) (failed er
 	}
 	var list []slashing.Admission
 	for _, a := range unknown {
-		mark, err := history(ctx, a)
+		var mark slashing.Mark
+		var err error
+		switch had := admitted[a.Pubkey]; {
+		case had > a.Epoch: // and the ledger takes no earlier one
+			err = fmt.Errorf("%w: its assignment is %d, and this signer had it under %d", errSetBack, a.Epoch, had)
+		case had == a.Epoch: // ended: what others signed since is not known here
+			mark, err = l.floor(ctx, a, "this signer had let go of it, and "+errSetBack.Error())
+		default:
+			mark, err = history(ctx, a)
+		}
 		if err != nil {
 			l.unopened(a, err)
 			continue
@@ -358,22 +353,24 @@ func (l *loader) record(ctx context.Context, pubkey eth.Pubkey) (record.Validato
 // errNotReleased says that a key's former signer may still sign for it.
 var errNotReleased = errors.New("its former signer has not let go of it yet")
 
+// errSetBack says that the store is older than the ledger.
+var errSetBack = errors.New("the store was set back to an earlier time")
+
 // history is all that was signed for a key before this assignment, as far as
 // it must be known: nothing for one that was born here and goes to its first
 // signer; what the former signer noted when it let go; and where nobody can
 // tell, everything up to now.
 func (l *loader) history(ctx context.Context, a record.Assignment) (slashing.Mark, error) {
-	former := ""
-	for e, err := range l.home.records.Events(ctx, record.EventQuery{Pubkey: a.Pubkey}) {
-		switch {
-		case err != nil:
-			return slashing.Mark{}, err
-		case e.Kind == eventReleased && e.Detail["assignment"] == fmt.Sprint(a.Epoch-1):
-			return released(e)
-		case e.Kind == "assigned" && e.Detail["epoch"] == fmt.Sprint(a.Epoch-1):
-			former = e.Detail["signer"]
-		}
+	n, err := l.home.notes(ctx, a.Pubkey, a.Epoch)
+	if err != nil || n.whole {
+		return n.mark, err
 	}
+	mark, err := l.unnoted(ctx, a, n.former)
+	return mark.Raise(n.mark), err
+}
+
+// unnoted is the history of a key whose former signer noted nothing.
+func (l *loader) unnoted(ctx context.Context, a record.Assignment, former string) (slashing.Mark, error) {
 	order, born := record.ImportedOrder, time.Time{}
 	if b, err := l.home.records.Birth(ctx, a.Pubkey); err == nil {
 		order, born = b.Order, b.Created
@@ -437,12 +434,8 @@ func (l *loader) former(ctx context.Context, a record.Assignment, name string) (
 	if err := l.home.releaseStopped(ctx, l.app, lease); errors.Is(err, errBusy) {
 		return slashing.Mark{}, fmt.Errorf("%w: %s runs", errNotReleased, name) // it will: it looks at its assignments
 	} else if err == nil {
-		note, found, err := l.home.releaseNote(ctx, a.Pubkey, a.Epoch-1)
-		if err != nil {
-			return slashing.Mark{}, err
-		}
-		if found {
-			return released(note)
+		if n, err := l.home.notes(ctx, a.Pubkey, a.Epoch); err != nil || n.whole {
+			return n.mark, err
 		}
 	}
 	seen, ok := l.watching[name]
@@ -475,11 +468,17 @@ func (h *home) releaseStopped(ctx context.Context, a *app, lease record.Lease) e
 	if ledger.Info().ID != lease.Ledger || mark < lease.Watermark {
 		return signer.ErrLedger
 	}
+	return h.releaseOthers(ctx, a, ledger)
+}
+
+// releaseOthers notes what a signer that is stopped signed for keys that are not
+// its own any more.
+func (h *home) releaseOthers(ctx context.Context, a *app, ledger signerLedger) error {
 	admitted, err := ledger.Admitted(ctx)
 	if err != nil {
 		return err
 	}
-	for assigned, err := range h.records.Assigned(ctx, lease.Name) {
+	for assigned, err := range h.records.Assigned(ctx, ledger.Info().Signer) {
 		if err != nil {
 			return err
 		}

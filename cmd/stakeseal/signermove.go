@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/record"
 )
 
@@ -159,11 +158,11 @@ func (a *app) awaitRelease(ctx context.Context, h *home, leases record.Leases, f
 		}
 		left := 0
 		for _, c := range list {
-			_, noted, err2 := h.releaseNote(ctx, c.Pubkey, c.epoch)
+			n, err2 := h.notes(ctx, c.Pubkey, c.epoch+1)
 			if err2 != nil {
 				return err2
 			}
-			if !noted {
+			if !n.whole {
 				left++
 			}
 		}
@@ -181,18 +180,4 @@ func (a *app) awaitRelease(ctx context.Context, h *home, leases record.Leases, f
 		case <-time.After(lookEvery):
 		}
 	}
-}
-
-// releaseNote is what a signer noted when it let go of a key that it had by an
-// assignment; false: it has not.
-func (h *home) releaseNote(ctx context.Context, pubkey eth.Pubkey, assignment uint64) (record.Event, bool, error) {
-	for e, err := range h.records.Events(ctx, record.EventQuery{Pubkey: pubkey, Kind: eventReleased}) {
-		if err != nil {
-			return e, false, err
-		}
-		if e.Detail["assignment"] == fmt.Sprint(assignment) {
-			return e, true, nil
-		}
-	}
-	return record.Event{}, false, nil
 }

@@ -134,17 +134,27 @@ func (a *app) signerServe(ctx context.Context, name string, f serveFlags) error 
 	if err := ledger.Hold(ctx, epoch); err != nil {
 		return err
 	}
-	if !f.whole && !h.remote() {
-		if err := h.afterAbsence(ctx, a, ledger, lease.Former, epoch, log); err != nil {
-			return err
-		}
+	switch {
+	case h.remote():
+		err = h.afterRestore(ctx, a, ledger, epoch, log)
+	case !f.whole:
+		err = h.afterAbsence(ctx, a, ledger, lease.Former, epoch, log)
 	}
-	s, err := signer.New(signer.Config{Name: name, Network: network, Ledger: ledger, Fence: lease.Epoch, Policy: signer.Policy{FeeRecipients: settings.fees}, Log: log, Now: a.now})
+	if err != nil {
+		return err
+	}
+	fence := signer.Fence(lease.Epoch)
+	var guard *timeGuard
+	if _, known := signer.EpochAt(h.generator.Network, a.now().Unix()); known && !h.remote() { // on AWS no marks are on the machine
+		guard = newTimeGuard(h.generator.Network, a.now, bootTime)
+		fence = guard.fence(lease.Epoch)
+	}
+	s, err := signer.New(signer.Config{Name: name, Network: network, Ledger: ledger, Fence: fence, Policy: signer.Policy{FeeRecipients: settings.fees}, Log: log, Now: a.now})
 	if err != nil {
 		return err
 	}
 	defer s.Keys.RemoveAll()
-	l := &loader{app: a, home: h, name: name, keys: keys, ledger: ledger, leases: leases, epoch: lease.Epoch, to: s, log: log, workers: f.workers,
+	l := &loader{app: a, home: h, name: name, keys: keys, ledger: ledger, leases: leases, epoch: lease.Epoch, guard: guard, to: s, log: log, workers: f.workers,
 		serving: map[eth.Pubkey]uint64{}, failed: map[eth.Pubkey]unopened{}, watching: map[string]formerSigner{}, noted: map[eth.Pubkey]uint64{}}
 	service := &signer.Service{Signer: s, Clients: clients, Hosts: settings.Hosts}
 	if err := l.manage(ctx, service, settings); err != nil {
@@ -166,7 +176,7 @@ func (h *home) afterAbsence(ctx context.Context, a *app, ledger signerLedger, fo
 		return nil // it never served, or nobody knows the epoch
 	}
 	away := a.now().Sub(former.Time)
-	if away > -time.Minute && away < 2*time.Duration(n.SecondsPerSlot*n.SlotsPerEpoch)*time.Second {
+	if away > -time.Minute && away < absence(n) {
 		return nil
 	}
 	var floors []slashing.Mark
@@ -259,12 +269,22 @@ func (l *loader) follow(ctx context.Context, stamp string) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	read := bootTime()
-	failing := false
+	failing, unsettled := false, false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if l.guard != nil {
+			if err := l.guard.afterJump(ctx, l.app, l.home, l.ledger, l.epoch, l.log); err != nil {
+				if !unsettled {
+					l.log.Error("the clock jumped, and floors cannot be raised: nothing is signed", "why", err.Error())
+				}
+				unsettled = true
+				continue
+			}
+			unsettled = false
 		}
 		now, waited := l.home.stamp(), bootTime()-read
 		soon := failing || l.waits()

@@ -264,12 +264,20 @@ func (a *app) signerImport(ctx context.Context, name, path string) error {
 	if err != nil {
 		return err
 	}
+	ended, err := ledger.Ended(ctx)
+	if err != nil {
+		return err
+	}
 	e, partly := newElders(a, h, name, admitted), 0
 	var others []slashing.Mark
 	var admissions []slashing.Admission
 	for _, m := range marks {
 		assigned, err := h.records.Assignment(ctx, m.Pubkey)
 		switch {
+		case err == nil && assigned.Signer == name && (admitted[m.Pubkey] > assigned.Epoch || admitted[m.Pubkey] == assigned.Epoch && ended[m.Pubkey]):
+			// The store was set back: the file is not what others of ours signed.
+			partly++
+			others = append(others, m)
 		case err == nil && assigned.Signer == name:
 			one, whole, err := e.with(ctx, m, assigned.Epoch)
 			if err != nil {

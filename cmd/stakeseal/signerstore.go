@@ -28,6 +28,11 @@ type signerLedger interface {
 	// Admit takes keys in under their assignments; Admitted are this signer's.
 	Admit(ctx context.Context, epoch uint64, list []slashing.Admission) error
 	Admitted(ctx context.Context) (map[eth.Pubkey]uint64, error)
+	// End notes that what was signed for keys under their assignments was noted
+	// for the next signer: this ledger does not know what came after. Ended are
+	// the keys of which that is so, until they are admitted again.
+	End(ctx context.Context, keys map[eth.Pubkey]uint64) error
+	Ended(ctx context.Context) (map[eth.Pubkey]bool, error)
 	// Complete is, of those keys that the ledger knows, the assignment under
 	// which its mark is all that was ever signed.
 	Complete(ctx context.Context, pubkeys []eth.Pubkey) (map[eth.Pubkey]uint64, error)
@@ -177,28 +182,37 @@ func (h *home) stoppedLedger(ctx context.Context, name string) (signerLedger, er
 
 // signedBy is what the signer of a home has signed for its keys, by its
 // ledger, which is held until done is called: nobody signs by it meanwhile.
-// admitted are the assignments under which it has all that was signed before.
-// Nothing where it was never a signer of this home. A signer that runs, or
-// whose ledger is not to be had, is an error: then nobody can tell.
-func (h *home) signedBy(ctx context.Context, name string) (marks map[eth.Pubkey]slashing.Mark, admitted map[eth.Pubkey]uint64, done func(), err error) {
+// admitted are the assignments under which it has all that was signed before,
+// ended those of which it let go. Nothing where it was never a signer of this
+// home. A signer that runs, or whose ledger is not to be had, is an error: then
+// nobody can tell.
+func (h *home) signedBy(ctx context.Context, a *app, name string) (marks map[eth.Pubkey]slashing.Mark, admitted map[eth.Pubkey]uint64, ended map[eth.Pubkey]bool, done func(), err error) {
 	done = func() {}
 	known, err := h.everInitialised(ctx, name)
 	if err != nil || !known {
-		return nil, nil, done, err
+		return nil, nil, nil, done, err
 	}
 	ledger, err := h.stoppedLedger(ctx, name)
 	if err != nil {
-		return nil, nil, done, signerFailure(name, err)
+		return nil, nil, nil, done, signerFailure(name, err)
 	}
 	marks = map[eth.Pubkey]slashing.Mark{}
 	for m, err := range ledger.Marks(ctx) {
 		if err != nil {
-			return nil, nil, done, errors.Join(err, ledger.Close())
+			return nil, nil, nil, done, errors.Join(err, ledger.Close())
 		}
 		marks[m.Pubkey] = m
 	}
-	if admitted, err = ledger.Admitted(ctx); err != nil {
-		return nil, nil, done, errors.Join(err, ledger.Close())
+	if admitted, err = ledger.Admitted(ctx); err == nil {
+		ended, err = ledger.Ended(ctx)
 	}
-	return marks, admitted, func() { _ = ledger.Close() }, nil
+	if err != nil {
+		return nil, nil, nil, done, errors.Join(err, ledger.Close())
+	}
+	return marks, admitted, ended, func() {
+		// What was handed over meanwhile has ended for this ledger too. Where
+		// that cannot be noted now, the signer's next start does it.
+		_ = h.releaseOthers(context.WithoutCancel(ctx), a, ledger)
+		_ = ledger.Close()
+	}, nil
 }

@@ -62,10 +62,12 @@ var ledgerSchema = []string{
   seq    INTEGER NOT NULL CHECK (seq > 0),
   sum    BLOB NOT NULL CHECK (length(sum) = 16)
 ) STRICT, WITHOUT ROWID`,
-	// Under which assignment of a key its mark is complete.
+	// Under which assignment of a key its mark is complete, and whether that
+	// assignment has ended.
 	`CREATE TABLE keys (
   pubkey     BLOB NOT NULL PRIMARY KEY CHECK (length(pubkey) = 48),
   assignment INTEGER NOT NULL CHECK (assignment > 0),
+  ended      INTEGER NOT NULL CHECK (ended IN (0, 1)),
   seq        INTEGER NOT NULL CHECK (seq > 0),
   sum        BLOB NOT NULL CHECK (length(sum) = 16)
 ) STRICT, WITHOUT ROWID`,
@@ -292,10 +294,7 @@ func (l *Ledger) Admit(ctx context.Context, epoch uint64, list []slashing.Admiss
 			if err := l.add(t, a.Mark); err != nil {
 				return err
 			}
-			l.last++
-			sum := l.admissionSum(a.Mark.Pubkey, a.Assignment, l.last)
-			if err := t.exec(`INSERT INTO keys (pubkey, assignment, seq, sum) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (pubkey) DO UPDATE SET assignment = ?2, seq = ?3, sum = ?4`, a.Mark.Pubkey[:], int64(a.Assignment), l.last, sum); err != nil {
+			if err := l.putKey(t, a.Mark.Pubkey, admission{a.Assignment, false}); err != nil {
 				return err
 			}
 		}
@@ -303,33 +302,94 @@ ON CONFLICT (pubkey) DO UPDATE SET assignment = ?2, seq = ?3, sum = ?4`, a.Mark.
 	})
 }
 
+// admission is what the ledger says of a key's assignment.
+type admission struct {
+	assignment uint64
+	ended      bool
+}
+
+func (l *Ledger) putKey(t *tx, pubkey eth.Pubkey, a admission) error {
+	l.last++
+	return t.exec(`INSERT INTO keys (pubkey, assignment, ended, seq, sum) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (pubkey) DO UPDATE SET assignment = ?2, ended = ?3, seq = ?4, sum = ?5`,
+		pubkey[:], int64(a.assignment), a.ended, l.last, l.admissionSum(pubkey, a, l.last))
+}
+
+// End notes of keys that their assignments are over for this ledger: what was
+// signed since is not in it, also if a store that was restored to an earlier
+// time says that it is the key's signer still. Admit takes them in again. Keys
+// that are not under the assignment given stay as they are.
+func (l *Ledger) End(ctx context.Context, keys map[eth.Pubkey]uint64) error {
+	err := l.s.write(ctx, func(t *tx) error {
+		admitted, err := l.admissions(t)
+		for pubkey, assignment := range keys {
+			if a := admitted[pubkey]; err == nil && a == (admission{assignment, false}) && assignment > 0 {
+				a.ended = true
+				err = l.putKey(t, pubkey, a)
+			}
+		}
+		t.broken = t.broken || err != nil
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("couldn't write the slashing ledger: %w", err)
+	}
+	return nil
+}
+
+// Ended are the keys whose assignments are over for this ledger.
+func (l *Ledger) Ended(ctx context.Context) (map[eth.Pubkey]bool, error) {
+	ended := map[eth.Pubkey]bool{}
+	err := l.eachAdmission(ctx, func(pubkey eth.Pubkey, a admission) {
+		if a.ended {
+			ended[pubkey] = true
+		}
+	})
+	return ended, err
+}
+
 // Admitted is the assignment epoch of every key that was admitted.
 func (l *Ledger) Admitted(ctx context.Context) (map[eth.Pubkey]uint64, error) {
 	admitted := map[eth.Pubkey]uint64{}
-	err := l.s.write(ctx, func(t *tx) error {
-		rows, err := t.s.conn.QueryContext(context.Background(), "SELECT pubkey, assignment, seq, sum FROM keys")
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var pubkey, sum []byte
-			var assignment uint64
-			var seq int64
-			if err := rows.Scan(&pubkey, &assignment, &seq, &sum); err != nil {
-				return err
-			}
-			if len(pubkey) != len(eth.Pubkey{}) || !bytes.Equal(sum, l.admissionSum(eth.Pubkey(pubkey), assignment, seq)) {
-				return fmt.Errorf("%w: an admission", ErrDamaged)
-			}
-			admitted[eth.Pubkey(pubkey)] = assignment
-		}
-		return rows.Err()
+	err := l.eachAdmission(ctx, func(pubkey eth.Pubkey, a admission) { admitted[pubkey] = a.assignment })
+	return admitted, err
+}
+
+func (l *Ledger) eachAdmission(ctx context.Context, do func(eth.Pubkey, admission)) error {
+	var all map[eth.Pubkey]admission
+	err := l.s.write(ctx, func(t *tx) (err error) {
+		all, err = l.admissions(t)
+		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("couldn't read the slashing ledger: %w", err)
+		return fmt.Errorf("couldn't read the slashing ledger: %w", err)
 	}
-	return admitted, nil
+	for pubkey, a := range all {
+		do(pubkey, a)
+	}
+	return nil
+}
+
+func (l *Ledger) admissions(t *tx) (map[eth.Pubkey]admission, error) {
+	rows, err := t.s.conn.QueryContext(context.Background(), "SELECT pubkey, assignment, ended, seq, sum FROM keys")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[eth.Pubkey]admission{}
+	for rows.Next() {
+		var pubkey, sum []byte
+		var a admission
+		var seq int64
+		if err := rows.Scan(&pubkey, &a.assignment, &a.ended, &seq, &sum); err != nil {
+			return nil, err
+		}
+		if len(pubkey) != len(eth.Pubkey{}) || !bytes.Equal(sum, l.admissionSum(eth.Pubkey(pubkey), a, seq)) {
+			return nil, fmt.Errorf("%w: an admission", ErrDamaged)
+		}
+		all[eth.Pubkey(pubkey)] = a
+	}
+	return all, rows.Err()
 }
 
 // Complete is what Admitted says of the keys given: no other signer's ledger is
@@ -348,8 +408,8 @@ func (l *Ledger) Complete(ctx context.Context, pubkeys []eth.Pubkey) (map[eth.Pu
 	return complete, nil
 }
 
-func (l *Ledger) admissionSum(pubkey eth.Pubkey, assignment uint64, seq int64) []byte {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\nadmitted %x %d %d\n", l.info.ID, pubkey[:], assignment, seq))
+func (l *Ledger) admissionSum(pubkey eth.Pubkey, a admission, seq int64) []byte {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\nadmitted %x %d %t %d\n", l.info.ID, pubkey[:], a.assignment, a.ended, seq))
 	return sum[:16]
 }
 

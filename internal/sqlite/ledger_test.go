@@ -474,3 +474,65 @@ func TestLedgerDocs(t *testing.T) {
 		}
 	}
 }
+
+// TestLedgerEnded: of which keys it let go a ledger knows by itself, until they
+// are admitted anew.
+func TestLedgerEnded(t *testing.T) {
+	l := signedLedger(t)
+	admit := func(key int, assignment uint64) {
+		t.Helper()
+		if err := l.Admit(bg, 1, []slashing.Admission{{Mark: slashing.Mark{Pubkey: slashingtest.Key(key)}, Assignment: assignment}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := func(want ...int) {
+		t.Helper()
+		got, err := l.Ended(bg)
+		if err != nil || len(got) != len(want) {
+			t.Errorf("%v, %v", got, err)
+		}
+		for _, key := range want {
+			if !got[slashingtest.Key(key)] {
+				t.Errorf("%d has not ended", key)
+			}
+		}
+	}
+	admit(1, 3)
+	admit(2, 1)
+	before, err := l.Watermark(bg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not under that assignment, and not known at all.
+	if err := l.End(bg, map[eth.Pubkey]uint64{slashingtest.Key(2): 2, slashingtest.Key(9): 0}); err != nil {
+		t.Fatal(err)
+	}
+	ended()
+	for range 2 {
+		if err := l.End(bg, map[eth.Pubkey]uint64{slashingtest.Key(1): 3}); err != nil {
+			t.Fatal(err)
+		}
+		l = reopenLedger(t, l)
+		ended(1)
+	}
+	if after, err := l.Watermark(bg); err != nil || after != before+1 {
+		t.Errorf("the watermark went from %d to %d, %v", before, after, err)
+	}
+	if got, err := l.Admitted(bg); err != nil || got[slashingtest.Key(1)] != 3 {
+		t.Errorf("%v, %v", got, err)
+	}
+	admit(1, 3)
+	ended()
+	if err := l.End(bg, map[eth.Pubkey]uint64{slashingtest.Key(1): 3}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := pastCode(t, l.s.path, "UPDATE keys SET ended = 0, seq = seq + 1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openLedger(t, l.s.path).Ended(bg); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a changed end: %v", err)
+	}
+}
