@@ -135,6 +135,25 @@ func depositOf(d record.Deposit) certificate.Deposit {
 	return certificate.Deposit{Amount: d.Amount, Signature: d.Signature, MessageRoot: d.MessageRoot, DataRoot: d.DataRoot}
 }
 
+// Guess is what the certificate of a record should say, if all that the record
+// does not tell (the maker, the order's digest, the mnemonic's) is as in another
+// certificate of the same mnemonic. It shares no memory with either that anybody
+// changes, and proves nothing: see certificate.Trust.VerifyBirthAs.
+func Guess(b record.Birth, like certificate.Birth) certificate.Birth {
+	c := like
+	c.Pubkey, c.Network, c.Order, c.Index, c.Path, c.Mnemonic.ID = b.Pubkey, b.Network, b.Order, b.Index, b.Path, b.Mnemonic
+	c.Credentials, c.Time = b.Credentials, b.Created
+	c.Sealing = certificate.SealingRef{Purpose: b.Sealing.Purpose, Generation: b.Sealing.Generation, Digest: certificate.Hash(b.Sealing.Digest)}
+	for _, r := range b.Sealing.Recipients {
+		c.Sealing.Recipients = append(c.Sealing.Recipients, certificate.Recipient(r))
+	}
+	c.Deposits = make([]certificate.Deposit, len(b.Deposits))
+	for i, d := range b.Deposits {
+		c.Deposits[i] = depositOf(d)
+	}
+	return c
+}
+
 // Agrees compares a record with what its certificate says, field by field.
 func Agrees(b record.Birth, c certificate.Birth) error {
 	var field string

@@ -123,6 +123,15 @@ func birthOf(payload []byte) (Birth, error) {
 	return b, b.check()
 }
 
+// writes says whether a payload is exactly the statement of b. With check, that
+// is all that birthOf asks: a payload is accepted only in the one encoding of
+// what it says, and text that passes check and a time in UTC decode to
+// themselves.
+func (b Birth) writes(payload []byte) bool {
+	text, err := canonical(b.statement())
+	return err == nil && bytes.Equal(text, payload)
+}
+
 // receiptOf does the same for a receipt.
 func receiptOf(payload []byte) (Receipt, error) {
 	st, err := decode[Receipt](payload, ReceiptType)

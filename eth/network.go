@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // Network is a beacon chain's parameters, as far as making, checking and
@@ -163,6 +164,24 @@ func (n Network) ExitDomain() (Domain, bool) {
 //	slots_per_epoch: 32
 //	mainnet: false
 func (n Network) Digest() [32]byte {
+	if last := digested.Load(); last != nil && last.network == n {
+		return last.digest
+	}
+	digest := n.sum()
+	digested.Store(&digestedNetwork{n, digest})
+	return digest
+}
+
+// digested is the network that was digested last: every certificate is compared
+// with the digest of the one network that a home is for.
+var digested atomic.Pointer[digestedNetwork]
+
+type digestedNetwork struct {
+	network Network
+	digest  [32]byte
+}
+
+func (n Network) sum() [32]byte {
 	root := "none"
 	if n.HasGenesisValidatorsRoot {
 		root = n.GenesisValidatorsRoot.String()

@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/stakeseal/stakeseal/certificate"
 	"github.com/stakeseal/stakeseal/internal/aws/ops"
@@ -31,6 +32,7 @@ type home struct {
 	closer    func() error
 	cloud     *ops.Account // nil: not on AWS, or not opened yet
 	rights    *rights      // who may do what there
+	verified  sync.Map     // madeBy to *certificate.Birth: the first that verified
 }
 
 // close ends the use of a home. Writes were durable when they returned, so

@@ -15,11 +15,15 @@ import (
 func inParallel[T any](ctx context.Context, workers int, items iter.Seq2[T, error], do func(context.Context, T) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	queue := make(chan T)
+	workers = max(workers, 1)
+	queue := make(chan T, 4*workers) // else each item costs two changes of goroutine
 	var group sync.WaitGroup
-	for range max(workers, 1) {
+	for range workers {
 		group.Go(func() {
 			for item := range queue {
+				if ctx.Err() != nil {
+					return
+				}
 				if err := do(ctx, item); err != nil {
 					cancel(err)
 					return

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -109,6 +110,8 @@ func (l *loader) pass(ctx context.Context, retry bool) error {
 	if len(fresh) == 0 {
 		return nil
 	}
+	// In the order of the store's index, so that its pages are read once.
+	slices.SortFunc(fresh, func(a, b record.Assignment) int { return bytes.Compare(a.Pubkey[:], b.Pubkey[:]) })
 	return l.open(ctx, fresh)
 }
 

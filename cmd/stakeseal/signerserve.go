@@ -123,7 +123,6 @@ func (a *app) signerServe(ctx context.Context, name string, f serveFlags) error 
 			log.Error("the lease could not be let go of", "why", err.Error())
 		}
 	}()
-	signerThreads()
 	if err := lockMemory(); err != nil {
 		log.Warn("memory is not locked: it may be written to swap", "why", err.Error())
 	}
@@ -214,6 +213,7 @@ func (a *app) signerRun(ctx context.Context, l *loader, lease *signer.Lease, ser
 	if err := l.pass(ctx, false); err != nil {
 		return err
 	}
+	signerThreads() // opening keys fills the cores as it is
 	again := make(chan struct{}, 1)
 	service.Failed = l.count
 	service.Reload = func() error {

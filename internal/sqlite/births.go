@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/stakeseal/stakeseal/eth"
 	"github.com/stakeseal/stakeseal/record"
@@ -206,7 +207,7 @@ func (s *Store) birth(ctx context.Context, where string, args ...any) (record.Bi
 		return corrupt(errors.New("its sealing is gone"))
 	}
 	b.Sealing.Purpose = purpose.String
-	if err := json.Unmarshal(recipients, &b.Sealing.Recipients); err != nil {
+	if b.Sealing.Recipients, err = s.recipients(recipients); err != nil {
 		return corrupt(err)
 	}
 	copy(b.Sealing.Digest[:], digest)
@@ -219,6 +220,27 @@ func (s *Store) birth(ctx context.Context, where string, args ...any) (record.Bi
 		return corrupt(fmt.Errorf("its sha256 is %s, noted was %x", sum, whole))
 	}
 	return b, nil
+}
+
+// recipients reads the list of a sealing. A home seals nearly everything to the
+// same ones, so the text that was read last is not read again; a list is the
+// caller's own.
+func (s *Store) recipients(text []byte) ([]record.Recipient, error) {
+	if last := s.sealedTo.Load(); last != nil && string(text) == last.text {
+		return slices.Clone(last.list), nil
+	}
+	var list []record.Recipient
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, err
+	}
+	s.sealedTo.Store(&recipientList{string(text), slices.Clone(list)})
+	return list, nil
+}
+
+// recipientList is a sealing's recipients, and the text that they are stored as.
+type recipientList struct {
+	text string
+	list []record.Recipient
 }
 
 // Birth implements record.Reader.

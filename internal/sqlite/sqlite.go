@@ -24,6 +24,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mattn/go-sqlite3"
 	"golang.org/x/sys/unix"
@@ -51,6 +52,8 @@ type Store struct {
 	conn   *sql.Conn
 	stmts  map[string]*sql.Stmt // prepared on conn; only run uses it
 	reads  sync.Map             // string to *sql.Stmt, prepared on reader
+
+	sealedTo atomic.Pointer[recipientList] // what was read last
 
 	changes chan *change
 	closing chan struct{} // closed by Close: no further change is taken
