@@ -72,6 +72,8 @@ type burstRun struct {
 	fill  byte
 
 	single, whole, batch  []float64 // of the limit; whole: the client's cost left in
+	shared                []float64 // of the limit with the message hashed once for all keys
+	apart                 []float64 // of the limit, where every key has a message of its own
 	processor             []float64 // BLS alone over the signer's processor time
 	rate, limit, constant []float64 // a second
 	client                []time.Duration
@@ -96,8 +98,8 @@ func (r *burstRun) rounds(ctx context.Context, address string, rounds int) error
 	}
 	defer toConstant.close()
 	for round := range rounds {
-		target := uint64(round + 1)
-		single := r.singles(2*target - 1)
+		target := 3 * uint64(round+1)
+		single := r.singles(target-2, false)
 		var alone, aloneUsed [3]time.Duration
 		alone[0], aloneUsed[0] = r.blsAlone()
 
@@ -108,21 +110,31 @@ func (r *burstRun) rounds(ctx context.Context, address string, rounds int) error
 		}
 		wall := took[len(took)-1]
 		signerUsed, clientUsed := processorOfExact(r.pid)-signerBefore, processorTime()-clientBefore
-		if err := r.verify(2*target-1, answers); err != nil {
+		if err := r.verify(target-2, false, answers); err != nil {
 			return err
 		}
 		alone[1], aloneUsed[1] = r.blsAlone()
 
 		begun := time.Now()
-		_, answers, err = toSigner.burst([][]byte{r.together(2 * target)})
+		_, answers, err = toSigner.burst([][]byte{r.together(target - 1)})
 		if err != nil {
 			return err
 		}
 		batch := time.Since(begun)
-		if err := r.verifyBatch(2*target, answers[0]); err != nil {
+		if err := r.verifyBatch(target-1, answers[0]); err != nil {
 			return err
 		}
 		alone[2], _ = r.blsAlone()
+		once := r.blsOnce()
+
+		// Where nothing is the same in any two requests.
+		apart, answers, err := toSigner.burst(r.singles(target, true))
+		if err != nil {
+			return err
+		}
+		if err := r.verify(target, true, answers); err != nil {
+			return err
+		}
 
 		// What sending and reading costs where nothing is signed.
 		clientBefore = processorTime()
@@ -137,6 +149,8 @@ func (r *burstRun) rounds(ctx context.Context, address string, rounds int) error
 		limit := (alone[0] + alone[1]) / 2
 		r.single = append(r.single, limit.Seconds()/(wall-client/time.Duration(r.cores)).Seconds())
 		r.whole = append(r.whole, limit.Seconds()/wall.Seconds())
+		r.shared = append(r.shared, once.Seconds()/(wall-client/time.Duration(r.cores)).Seconds())
+		r.apart = append(r.apart, alone[2].Seconds()/(apart[len(apart)-1]-client/time.Duration(r.cores)).Seconds())
 		r.batch = append(r.batch, (alone[1]+alone[2]).Seconds()/2/batch.Seconds())
 		if signerUsed > 0 {
 			r.processor = append(r.processor, (aloneUsed[0]+aloneUsed[1]).Seconds()/2/signerUsed.Seconds())
@@ -152,14 +166,18 @@ func (r *burstRun) rounds(ctx context.Context, address string, rounds int) error
 
 func (r *burstRun) report(t *table) {
 	t.add(figure{"burst_of_bls_limit", median(r.single), "at least 0.85", "clock",
-		fmt.Sprintf("signatures a second that signer serve makes of %d attestations, one for each key, as separate requests over %d connections that stay open, each in the synced ledger before its signature leaves, over those of BLS alone with the same keys on the same cores, in turn; median of %d pairs: %.0f a second as seen, BLS alone %.0f. The client shares the cores: its processor time, %.1f ms a burst (the smaller of what it took there and against a program that answers a constant, at %.0f a second), divided by %d cores, is taken off the burst's time",
+		fmt.Sprintf("signatures a second that signer serve makes of %d attestations, one for each key, as separate requests over %d connections that stay open, each in the synced ledger before its signature leaves, over those of BLS alone with the same keys on the same cores, in turn. All attest to the same data, as validators of a slot do since Electra: the signer hashes it to the curve once, BLS alone for each signature. Median of %d pairs: %.0f a second as seen, BLS alone %.0f. The client shares the cores: its processor time, %.1f ms a burst (the smaller of what it took there and against a program that answers a constant, at %.0f a second), divided by %d cores, is taken off the burst's time",
 			burstKeys, connections, len(r.single), median(r.rate), median(r.limit), milliseconds(median(r.client)), median(r.constant), r.cores)})
 	t.add(figure{"burst_with_client_of_bls_limit", median(r.whole), "", "clock", "the same with the client's cost left in"})
+	t.add(figure{"burst_of_shared_bls_limit", median(r.shared), "", "clock",
+		"the same over BLS alone that hashes the data once too: what is left is HTTP, the ledger, and going from one to the other"})
+	t.add(figure{"burst_apart_of_bls_limit", median(r.apart), "", "clock",
+		"the same as burst_of_bls_limit with other data for every key, so that nothing is shared"})
 	t.add(figure{"burst_batch_of_bls_limit", median(r.batch), "at least 0.85", "clock",
 		"the same signatures by one request, POST /stakeseal/v1/sign; nothing is taken off"})
 	if len(r.processor) > 0 {
 		t.add(figure{"burst_processor_of_bls", median(r.processor), "", "processor",
-			"processor time of BLS alone over that of the signer with separate requests: how much of what it does is signing"})
+			"processor time of BLS alone, hashing for each signature, over that of the signer with separate requests"})
 	}
 	slices.Sort(r.took)
 	for _, c := range []struct {
@@ -181,22 +199,42 @@ func (r *burstRun) blsAlone() (wall, used time.Duration) {
 	return time.Since(begun), processorTime() - before
 }
 
-// attestation is what all keys attest to with a target.
-func attestation(target uint64) string {
+// blsOnce is the same for one message, hashed once.
+func (r *burstRun) blsOnce() time.Duration {
+	r.fill++
+	begun := time.Now()
+	message := bls.NewMessage(eth.Root{r.fill})
+	_ = eachIndex(len(r.keys), r.cores, func(i int) error { // which never fails
+		r.keys[i].SignMessage(message)
+		return nil
+	})
+	return time.Since(begun)
+}
+
+// attestation is what all keys attest to with a target; index is that of a key
+// where each has other data, else 0.
+func attestation(target uint64, index int) string {
 	hoodi, _ := eth.LookupNetwork("hoodi")
 	root := "0x" + strings.Repeat("11", 32)
 	return fmt.Sprintf(`{"type":"ATTESTATION","fork_info":{"fork":{"previous_version":"0x60000910","current_version":"0x70000910","epoch":"50688"},"genesis_validators_root":"%v"},`+
 		`"attestation":{"slot":"%d","index":"0","beacon_block_root":"%s","source":{"epoch":"%d","root":"%s"},"target":{"epoch":"%d","root":"%s"}}}`,
-		hoodi.GenesisValidatorsRoot, target*hoodi.SlotsPerEpoch, root, target-1, root, target, root)
+		hoodi.GenesisValidatorsRoot, target*hoodi.SlotsPerEpoch, fmt.Sprintf("0x%064x", index), target-1, root, target, root)
 }
 
-func (r *burstRun) singles(target uint64) [][]byte {
-	body := attestation(target)
+func (r *burstRun) singles(target uint64, apart bool) [][]byte {
 	list := make([][]byte, len(r.list))
 	for i, k := range r.list {
-		list[i] = post("/api/v1/eth2/sign/"+k.pubkey.String(), body)
+		list[i] = post("/api/v1/eth2/sign/"+k.pubkey.String(), attestation(target, own(i, apart)))
 	}
 	return list
+}
+
+// own is the index that a key's data has.
+func own(i int, apart bool) int {
+	if !apart {
+		return 0
+	}
+	return i
 }
 
 func (r *burstRun) together(target uint64) []byte {
@@ -204,7 +242,7 @@ func (r *burstRun) together(target uint64) []byte {
 	for i, k := range r.list {
 		ids[i] = `"` + k.pubkey.String() + `"`
 	}
-	return post("/stakeseal/v1/sign", `[{"identifiers":[`+strings.Join(ids, ",")+`],"signing_request":`+attestation(target)+`}]`)
+	return post("/stakeseal/v1/sign", `[{"identifiers":[`+strings.Join(ids, ",")+`],"signing_request":`+attestation(target, 0)+`}]`)
 }
 
 func post(path, body string) []byte {
@@ -213,7 +251,7 @@ func post(path, body string) []byte {
 
 // verify refuses answers that are not the keys' signatures: a fast signer that
 // signs anything else is worth nothing.
-func (r *burstRun) verify(target uint64, answers [][]byte) error {
+func (r *burstRun) verify(target uint64, apart bool, answers [][]byte) error {
 	list := make([]string, len(answers))
 	for i, a := range answers {
 		var v struct{ Signature string }
@@ -222,7 +260,7 @@ func (r *burstRun) verify(target uint64, answers [][]byte) error {
 		}
 		list[i] = v.Signature
 	}
-	return r.verifyAll(target, list)
+	return r.verifyAll(target, apart, list)
 }
 
 func (r *burstRun) verifyBatch(target uint64, answer []byte) error {
@@ -234,24 +272,24 @@ func (r *burstRun) verifyBatch(target uint64, answer []byte) error {
 	for i, o := range outcomes {
 		list[i] = o.Signature
 	}
-	return r.verifyAll(target, list)
+	return r.verifyAll(target, false, list)
 }
 
 // verifyAll compares every signature with the one that the key makes here.
-func (r *burstRun) verifyAll(target uint64, list []string) error {
-	request, err := duty.Parse([]byte(attestation(target)))
-	if err != nil {
-		return err
-	}
+func (r *burstRun) verifyAll(target uint64, apart bool, list []string) error {
 	hoodi, _ := eth.LookupNetwork("hoodi")
-	root, err := request.SigningRoot(hoodi)
-	if err != nil {
-		return err
-	}
 	if len(list) != len(r.keys) {
 		return fmt.Errorf("%d signatures, not %d", len(list), len(r.keys))
 	}
 	return eachIndex(len(list), r.cores, func(i int) error {
+		request, err := duty.Parse([]byte(attestation(target, own(i, apart))))
+		if err != nil {
+			return err
+		}
+		root, err := request.SigningRoot(hoodi)
+		if err != nil {
+			return err
+		}
 		if want := r.keys[i].Sign(root); list[i] != "0x"+hex.EncodeToString(want[:]) {
 			return errors.New("an answer is not the key's signature")
 		}
