@@ -17,7 +17,7 @@ func TestRecipientsAreRead(t *testing.T) {
 	for i, c := range []struct {
 		text []byte
 		want string
-	}{{one, "a"}, {one, "a"}, {other, "b"}, {one, "a"}, {other, "b"}, {other, "b"}} {
+	}{{one, "a"}, {one, "a"}, {one, "a"}, {other, "b"}, {one, "a"}, {other, "b"}, {other, "b"}} {
 		list, err := s.recipients(c.text)
 		if err != nil || len(list) != 1 || list[0] != (record.Recipient{Name: c.want, Key: "k"}) {
 			t.Fatalf("%d: %v, %v", i, list, err)
