@@ -15,7 +15,7 @@ var batchable = []duty.Kind{duty.Attestation, duty.SyncMessage, duty.Aggregation
 const MaxBatch = 4096
 
 // batch signs many duties in one request, with few writes of the ledger. It is
-// ours, not Web3Signer's: docs/signer.md describes it. Each signature has an
+// ours, not Web3Signer's: docs/signing.md describes it. Each signature has an
 // outcome of its own; the order is that of the request.
 func (a *api) batch(w http.ResponseWriter, r *http.Request, c *Client) {
 	data, done, ok := a.body(w, r)

@@ -13,7 +13,7 @@ import (
 // TestDocs: the page names every type of request, status and metric, and the
 // document has every type.
 func TestDocs(t *testing.T) {
-	page, err := os.ReadFile("../docs/signer.md")
+	page, err := os.ReadFile("../docs/signing.md")
 	if err != nil {
 		t.Fatal(err)
 	}

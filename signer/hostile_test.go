@@ -85,7 +85,7 @@ func (b *bench) raw(t *testing.T, body string) answer {
 }
 
 // FuzzSign sends any body, to the path of one signature and of many: the answer
-// is one of those that docs/signer.md lists, no request ends in a panic, and
+// is one of those that docs/signing.md lists, no request ends in a panic, and
 // nothing is signed for a key that is not there.
 func FuzzSign(f *testing.F) {
 	f.Add([]byte("{}"), false)

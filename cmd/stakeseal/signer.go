@@ -301,7 +301,7 @@ func signerFailure(name string, err error) error {
 		{errNoLedger, exitUsage, noLedger},
 		{errBusy, exitConflict, "it is running already: one process signs under a name"},
 		{slashing.ErrInterchange, exitUsage, "the EIP-3076 file of the same network, whole"},
-		{config.ErrSettings, exitUsage, "docs/signer.md shows how it should look"},
+		{config.ErrSettings, exitUsage, "docs/signing.md shows how it should look"},
 	}, err)
 	var f *failure
 	if !errors.As(err, &f) && errors.Is(err, fs.ErrNotExist) && strings.Contains(err.Error(), signersFolder) {

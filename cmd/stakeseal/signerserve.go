@@ -257,7 +257,7 @@ func (a *app) signerRun(ctx context.Context, l *loader, lease *signer.Lease, ser
 
 // Times of looking for changed assignments: the store's files are looked at
 // often, which is cheap, and the assignments when those changed. Tables have no
-// such files and each look costs (docs/signer.md), so there it is the time
+// such files and each look costs (docs/signing.md), so there it is the time
 // alone, or POST /reload.
 const (
 	lookEvery = 200 * time.Millisecond
