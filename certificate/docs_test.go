@@ -350,15 +350,21 @@ func TestPythonVerifierOfReleases(t *testing.T) {
 		old, new string
 		code     int
 	}{
-		"as signed":      {"", "", 0},
-		"another binary": {hashOf("binary").String(), hashOf("other").String(), 1},
-		"longer":         {`"not_after": "2027-10-31T23:59:59Z"`, `"not_after": "2028-10-31T23:59:59Z"`, 1},
-		"shorter":        {`"not_after": "2027-10-31T23:59:59Z"`, `"not_after": "2026-12-31T23:59:59Z"`, 0},
-		"earlier":        {`"not_before": "2026-11-01T00:00:01Z"`, `"not_before": "2026-10-01T00:00:00Z"`, 1},
-		"three needed":   {`"release_threshold": 2`, `"release_threshold": 3`, 1},
-		"another commit": {exampleBirth(0).Maker.Commit, strings.Repeat("0", 40), 1},
+		"as signed":                       {"", "", 0},
+		"another binary":                  {hashOf("binary").String(), hashOf("other").String(), 1},
+		"longer":                          {`"not_after": "2027-10-31T23:59:59Z"`, `"not_after": "2028-10-31T23:59:59Z"`, 1},
+		"shorter":                         {`"not_after": "2027-10-31T23:59:59Z"`, `"not_after": "2026-12-31T23:59:59Z"`, 0},
+		"earlier":                         {`"not_before": "2026-11-01T00:00:01Z"`, `"not_before": "2026-10-01T00:00:00Z"`, 1},
+		"three needed":                    {`"release_threshold": 2`, `"release_threshold": 3`, 1},
+		"another commit":                  {exampleBirth(0).Maker.Commit, strings.Repeat("0", 40), 1},
+		"one of two, when one was enough": {"", "", 0},
+		"one of two":                      {`"threshold": 1`, `"threshold": 2`, 1},
+		"one of two, no threshold":        {`"threshold": 1`, `"threshold": 0`, 1},
 	} {
 		text := good
+		if strings.HasPrefix(name, "one of two") {
+			text = string(trustJSON(t, raised(t)))
+		}
 		if c.old != "" {
 			if !strings.Contains(text, c.old) {
 				t.Fatalf("%s: %q is not there", name, c.old)
@@ -404,6 +410,9 @@ func trustJSON(t *testing.T, trust *Trust) []byte {
 		entry := map[string]any{"name": r.Name, "binary_sha256": r.Binaries, "settings_sha256": r.Settings}
 		if len(r.Statement) > 0 {
 			entry["package_sha256"], entry["review_sha256"], entry["commit"], entry["statement"] = r.Package, r.Review, r.Commit, string(r.Statement)
+		}
+		if r.Threshold != 0 {
+			entry["threshold"] = r.Threshold
 		}
 		releases = append(releases, validity(entry, r.Validity))
 	}

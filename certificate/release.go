@@ -152,6 +152,9 @@ func (t *Trust) VerifyRelease(envelope []byte) (Release, ReleaseStatement, error
 // key was revoked may stay in the file, which reads on with all its other
 // entries; Stands refuses it wherever it would count.
 func (t *Trust) checkStatement(r Release) error {
+	if r.Threshold < 0 || r.Threshold > max(1, t.Threshold) || r.Threshold > 0 && len(r.Statement) == 0 {
+		return fmt.Errorf("release %q: threshold is %d, and release_threshold %d", r.Name, r.Threshold, t.Threshold)
+	}
 	if r.Commit != "" && !IsCommit(r.Commit) {
 		return fmt.Errorf("release %q: commit %q is no whole commit id", r.Name, clip(r.Commit))
 	}
@@ -170,7 +173,7 @@ func (t *Trust) checkStatement(r Release) error {
 	if len(r.Statement) == 0 {
 		return fmt.Errorf("release %q has no statement of the release managers", r.Name)
 	}
-	signed, _, err := t.asSigned().VerifyRelease(r.Statement)
+	signed, _, err := t.asSigned().needing(r).VerifyRelease(r.Statement)
 	if err != nil {
 		return fmt.Errorf("release %q: statement: %w", r.Name, err)
 	}
@@ -194,6 +197,19 @@ func (t *Trust) asSigned() *Trust {
 	return &before
 }
 
+// needing is the trust file as it judges a listed release: one that was signed
+// before release_threshold was raised says how many it needed then. That counts
+// for what it made; to be deployed, or to make keys, a release needs as many as
+// any other.
+func (t *Trust) needing(r Release) *Trust {
+	if r.Threshold == 0 {
+		return t
+	}
+	then := *t
+	then.Threshold = r.Threshold
+	return &then
+}
+
 // StatementOf is what the release managers signed of a listed release, whether
 // it still stands or not; known is false where there is no statement, or none
 // that ever verified (a revoked entry needs none).
@@ -201,7 +217,7 @@ func (t *Trust) StatementOf(r Release) (st ReleaseStatement, known bool) {
 	if len(r.Statement) == 0 || len(t.Managers) == 0 {
 		return st, false
 	}
-	signed, st, err := t.asSigned().VerifyRelease(r.Statement)
+	signed, st, err := t.asSigned().needing(r).VerifyRelease(r.Statement)
 	return st, err == nil && signed.Package == r.Package
 }
 
@@ -224,7 +240,7 @@ func (t *Trust) Stands(r Release) error {
 	if len(Unrevoked(t.Managers)) == len(t.Managers) {
 		return nil
 	}
-	if _, _, err := t.VerifyRelease(r.Statement); err != nil {
+	if _, _, err := t.needing(r).VerifyRelease(r.Statement); err != nil {
 		return fmt.Errorf("%w: release %q stands no more, and has to be signed again: %w", ErrUntrusted, r.Name, err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package certificate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -10,7 +11,7 @@ import (
 
 func exampleRelease() ReleaseStatement {
 	return ReleaseStatement{Name: "v0-1-0", Network: "hoodi", Binaries: []Hash{hashOf("binary"), hashOf("binary arm64")}, Settings: hashOf("settings"),
-		Commit: exampleBirth(0).Maker.Commit, Submission: hashOf("submission"), Reviews: []Hash{hashOf("review"), hashOf("review 2")},
+		Commit: exampleBirth(0).Maker.Commit, Submission: hashOf("submission"), Reviews: []Hash{hashOf("review"), hashOf("review 2")}, Supersedes: hashOf("package before"),
 		NotBefore: at("2026-11-01T00:00:01Z"), NotAfter: at("2027-10-31T23:59:59Z"), Time: at("2026-11-01T00:00:00Z")}
 }
 
@@ -33,6 +34,61 @@ func managedTrust(t testing.TB) *Trust {
 		t.Fatal(err)
 	}
 	return trust
+}
+
+// raised is managedTrust with its release signed by one manager only, as it was
+// before the threshold rose from 1 to 2.
+func raised(t testing.TB) *Trust {
+	t.Helper()
+	trust := managedTrust(t)
+	trust.Threshold = 1
+	r, _, err := trust.VerifyRelease(must(SignRelease(context.Background(), newEdSigner(0x70), hashOf("package"), exampleRelease())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Threshold = 1
+	trust.Threshold, trust.Releases = 2, []Release{r}
+	return trust
+}
+
+// TestRaisedThreshold: a release that one manager signed when one was enough
+// goes on standing for what it made, by its own entry, and only so.
+func TestRaisedThreshold(t *testing.T) {
+	trust := raised(t)
+	back, err := ParseTrust(must(FormatTrust(*trust)))
+	if err != nil || back.Releases[0].Threshold != 1 {
+		t.Fatalf("%v, %+v", err, back)
+	}
+	if v, err := back.VerifyBirth(mustSign(exampleBirth(0))); err != nil || v.Release != "v0-1-0" {
+		t.Errorf("%v, %+v", err, v)
+	}
+	if _, known := back.StatementOf(back.Releases[0]); !known {
+		t.Error("what was signed is not known")
+	}
+	if _, _, err := back.VerifyRelease(back.Releases[0].Statement); !errors.Is(err, ErrTooFew) {
+		t.Errorf("as a release to deploy: %v", err)
+	}
+	for _, threshold := range []int{-1, 0, 2, 3} {
+		trust.Releases[0].Threshold = threshold
+		if err := trust.Check(); err == nil {
+			t.Errorf("with threshold %d it stands", threshold)
+		}
+	}
+	for _, text := range []string{"0", "3", "-1", "one"} {
+		trust.Releases[0].Threshold = 1
+		if _, err := ParseTrust(bytes.Replace(must(FormatTrust(*trust)), []byte("    threshold: 1"), []byte("    threshold: "+text), 1)); err == nil {
+			t.Errorf("threshold: %s is read", text)
+		}
+	}
+	trust.Releases[0].Threshold, trust.Managers[0].Revoked = 1, true // it has no signature left
+	if err := trust.Stands(trust.Releases[0]); !errors.Is(err, ErrUntrusted) {
+		t.Errorf("its one manager revoked: %v", err)
+	}
+	unsigned := exampleTrust()
+	unsigned.Releases[0].Threshold = 1
+	if err := unsigned.Check(); err == nil {
+		t.Error("a threshold of no statement")
+	}
 }
 
 // A birth names its release, the review and the commit that this rests on, and

@@ -61,6 +61,10 @@ type Release struct {
 	Review    Hash   // Digest of the review that approved it, the first where several did
 	Commit    string // the source it was built from
 	Statement []byte // the envelope that SignRelease makes
+
+	// Threshold is how many of its managers had to sign it, where that was
+	// fewer than the trust file asks of releases by now; 0: as many.
+	Threshold int
 }
 
 // Verified is a birth certificate that a trust file agrees with.

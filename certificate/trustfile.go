@@ -51,10 +51,11 @@ type relDoc struct {
 	Settings word        `yaml:"settings_sha256"`
 	Validity validityDoc `yaml:",inline"`
 
-	Package   word `yaml:"package_sha256"`
-	Review    word `yaml:"review_sha256"`
-	Commit    word `yaml:"commit"`
-	Statement word `yaml:"statement"`
+	Package   word    `yaml:"package_sha256"`
+	Review    word    `yaml:"review_sha256"`
+	Commit    word    `yaml:"commit"`
+	Statement word    `yaml:"statement"`
+	Threshold *number `yaml:"threshold"`
 }
 
 type validityDoc struct {
@@ -303,6 +304,12 @@ func parseTrust(data []byte) (*Trust, error) {
 		rel.Commit = r.Commit.value
 		if r.Statement.line != 0 {
 			rel.Statement = []byte(r.Statement.value)
+		}
+		if n := r.Threshold; n != nil {
+			if n.value == 0 || n.value > uint64(max(1, t.Threshold)) {
+				return nil, lineError(n.line, fmt.Errorf("release %q: threshold is %d, and release_threshold %d: an entry may ask for fewer signatures, not for more or none", clip(r.Name.value), n.value, max(1, t.Threshold)))
+			}
+			rel.Threshold = int(n.value)
 		}
 		v, err := r.Validity.parse()
 		if err != nil {

@@ -115,6 +115,9 @@ func formatRelease(line func(string, ...any), r Release) {
 	if len(r.Statement) > 0 {
 		line("    statement: '%s'", r.Statement)
 	}
+	if r.Threshold != 0 {
+		line("    threshold: %d", r.Threshold)
+	}
 }
 
 // FormatRelease is a release as it stands in the list of a trust file, for

@@ -315,3 +315,47 @@ func TestAnotherDeveloperSubmits(t *testing.T) {
 		t.Error("who submitted is not known")
 	}
 }
+
+// TestThresholdRaised: when a second manager has to sign, the release that one
+// signed makes no keys any more, a release of both follows it, and by its own
+// entry the former one goes on standing for what it made.
+func TestThresholdRaised(t *testing.T) {
+	p, q := packages(t)
+	ctx, d := t.Context(), newDepot(t)
+	home := Home{Dir: t.TempDir(), Trust: testTrust(1)}
+	first := signedAfter(t, d, home.Trust, p, certificate.Hash{})
+	must(t, home.Install(ctx, first, noon))
+
+	home.Trust = testTrust(2)
+	home.Trust.Releases = []certificate.Release{first.Release}
+	home.Trust.Releases[0].Threshold = 1
+	must(t, home.Trust.Check())
+	if err := home.Trust.Stands(home.Trust.Releases[0]); err != nil {
+		t.Errorf("what it made stands no more: %v", err)
+	}
+	if _, err := home.InForce(ctx, noon); !errors.Is(err, ErrNotReviewed) && !errors.Is(err, ErrNotSigned) {
+		t.Errorf("it may still make keys: %v", err)
+	}
+	if _, err := LoadSigned(ctx, d, home.Trust, p.Digest); err == nil {
+		t.Error("it may be deployed")
+	}
+
+	must(t, Submit(ctx, d, home.Trust, dora, q, "a change", noon))
+	s, err := LoadSubmitted(ctx, d, home.Trust, q.Digest)
+	must(t, err)
+	for _, manager := range []person{rita, mona} {
+		must(t, Decide(ctx, d, home.Trust, manager, s, reportAfter(t, s, p.Digest), true, "", noon))
+	}
+	r, err := LoadReviewed(ctx, d, home.Trust, q.Digest)
+	must(t, err)
+	for _, manager := range []person{rita, mona} {
+		must(t, Sign(ctx, d, manager, r, Terms{Name: "two"}, noon))
+	}
+	second, err := LoadSigned(ctx, d, home.Trust, q.Digest)
+	must(t, err)
+	must(t, home.Install(ctx, second, noon))
+	in, err := home.InForce(ctx, noon)
+	if err != nil || in.Package().Digest != q.Digest || !in.Previous.IsZero() {
+		t.Errorf("%v, %+v", err, in)
+	}
+}

@@ -161,7 +161,7 @@ func loadTrust(path string) (*certificate.Trust, error) {
 	}
 	trust, err := certificate.ParseTrust(data)
 	if errors.Is(err, certificate.ErrTooFew) {
-		return nil, fail(exitRefused, "release_threshold counts for every release that the file lists: put it back, and see More managers in docs/release.md", "couldn't use the trust file %s: %w", path, err)
+		return nil, fail(exitRefused, "a release that was signed when fewer had to says so itself, with threshold: N in its entry: see More managers in docs/release.md", "couldn't use the trust file %s: %w", path, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("couldn't use the trust file %s: %w", path, err)
