@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/stakeseal/stakeseal/internal/aws/awstest/world"
 	"github.com/stakeseal/stakeseal/internal/aws/session"
@@ -223,15 +224,19 @@ func (s *story) redirected() error {
 	return s.restore(poisoned)
 }
 
-// restore deploys the release over a version that somebody else published, and
-// deletes that: it must not be what one can go back to.
+// restore deploys the release over a version that somebody else published.
+// That must be gone then: nobody may go back to it, or call it.
 func (s *story) restore(version string) error {
 	if err := s.deploy(); err != nil {
 		return err
 	}
 	function, _ := strings.CutSuffix(s.Output("function", "FunctionAliasArn"), ":live")
-	_, err := lambda.NewFromConfig(s.Config("release-manager")).DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: &function, Qualifier: &version})
-	return err
+	_, err := lambda.NewFromConfig(s.Config("release-manager")).GetFunction(context.Background(), &lambda.GetFunctionInput{FunctionName: &function, Qualifier: &version})
+	var gone *lambdatypes.ResourceNotFoundException
+	if !errors.As(err, &gone) {
+		return fmt.Errorf("version %s, which nobody released, is still there: %v", version, err)
+	}
+	return nil
 }
 
 func (s *story) crash() error {
