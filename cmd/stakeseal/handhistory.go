@@ -231,11 +231,49 @@ func (a *app) signedBefore(ctx context.Context, h *home, f handoverFlags, list [
 			return nil, err
 		}
 	}
-	if err := a.raiseFloors(h, f, list); err != nil {
+	if !f.whole {
+		err = a.mayBeRestored(ctx, h, f.signer, admitted, list)
+	}
+	if err == nil {
+		err = a.raiseFloors(h, f, list)
+	}
+	if err != nil {
 		done()
 		return nil, err
 	}
 	return done, nil
+}
+
+// mayBeRestored wants floors where this home may be a copy from a backup or
+// snapshot, of which the one that signed on knows more: of keys of a signer that
+// did not hold its lease for long, and of keys that could have been active by now
+// and were never served here. signer serve judges alike.
+func (a *app) mayBeRestored(ctx context.Context, h *home, name string, admitted map[eth.Pubkey]uint64, list []*handed) error {
+	long := false
+	if admitted != nil { // it was a signer here
+		leases, done, err := h.signers().leases()
+		if err != nil {
+			return err
+		}
+		defer done()
+		lease, err := leases.Lease(ctx, name)
+		if err != nil {
+			return err
+		}
+		_, long = h.absent(a, lease)
+	}
+	count := 0
+	for _, k := range list {
+		served := admitted[k.validator.Pubkey] != 0
+		if !k.floor && !k.unknown && (served && long || !served && k.mark == (slashing.Mark{Pubkey: k.mark.Pubkey}) && !h.newborn(a, k.validator.Created)) {
+			k.floor = true
+			count++
+		}
+	}
+	if count > 0 {
+		a.say("warning: this home may be a restored copy, and the one that it was made of may have signed with %d of these keys since (if it is none: --not-restored)", count)
+	}
+	return nil
 }
 
 // fenced takes keys that are assigned away from signers that may still run,

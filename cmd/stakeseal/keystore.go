@@ -37,6 +37,7 @@ type handoverFlags struct {
 	ca       string
 	again    bool
 	unknown  bool
+	whole    bool // this home is no copy from a backup
 	root     string
 	workers  int
 }
@@ -62,7 +63,8 @@ The slashing-protection file says what the signer NAME signed here, which must b
 stopped (on AWS it may run: its keys are fenced first); nothing, if it was never
 initialised. For an order that came from a bundle nobody knows that here: what its
 keys signed, and where they are assigned or were handed to, stayed behind in the
-home that made them.`,
+home that made them. Nor where this home may have been restored from a backup:
+then the file allows nothing before the epoch after next (--not-restored).`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.words = args
 			return a.keystoreExport(cmd.Context(), f)
@@ -78,6 +80,7 @@ home that made them.`,
 	flags.StringVar(&f.ca, "ca", "", "the `FILE` with the keymanager API's certificate, or of who signed it (PEM)")
 	flags.BoolVar(&f.again, "again", false, "also write keys that were handed to external:NAME before: make sure that they sign in one place only")
 	flags.BoolVar(&f.unknown, "no-history-known", false, "also write keys that may be in use elsewhere (from a bundle, a rebuilt store, restored): you give up slashing protection against whatever they signed before, as the file written here has none of it")
+	flags.BoolVar(&f.whole, "not-restored", false, "this home was not restored from a backup or snapshot: what its signer has not signed, nobody has")
 	flags.StringVar(&f.root, "genesis-validators-root", "", "the `ROOT` of a network whose root is not known here (ephemery, custom ones)")
 	cmd.Flags().IntVar(&f.workers, "workers", defaultWorkers, "open `N` at once; with scrypt keystores each takes 256 MiB")
 	return cmd

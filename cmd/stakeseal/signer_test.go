@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,15 +36,15 @@ func signerTestHome(t *testing.T) *home {
 // TestNewborn: only what cannot have been active yet begins without a floor.
 func TestNewborn(t *testing.T) {
 	a, _, _ := newApp(signerNow)
-	l := &loader{app: a, home: signerTestHome(t)}
+	h := signerTestHome(t)
 	for age, want := range map[time.Duration]bool{
 		0: true, 31 * time.Minute: true, 32 * time.Minute: false, 24 * time.Hour: false, -30 * time.Second: true, -time.Hour: false,
 	} {
-		if got := l.newborn(signerNow.Add(-age)); got != want {
+		if got := h.newborn(a, signerNow.Add(-age)); got != want {
 			t.Errorf("born %s ago: %t", age, got)
 		}
 	}
-	if l.newborn(time.Time{}) {
+	if h.newborn(a, time.Time{}) {
 		t.Error("a key whose birth nobody knows counts as newborn")
 	}
 }
@@ -217,5 +218,65 @@ func TestSignerSettings(t *testing.T) {
 	}
 	if c, err := s.Clients[0].client(); err != nil || c.Keys == nil {
 		t.Errorf("keys: [] means all: %+v, %v", c, err)
+	}
+}
+
+// TestHandoverOfARestoredHome: what goes along with keys says what may have been
+// signed since, where the home may be an older copy of the one that signed.
+func TestHandoverOfARestoredHome(t *testing.T) {
+	ctx := context.Background()
+	a, _, _ := newApp(signerNow)
+	served, fresh, old, moved, given := eth.Pubkey{1}, eth.Pubkey{2}, eth.Pubkey{3}, eth.Pubkey{4}, eth.Pubkey{5}
+	for name, c := range map[string]struct {
+		signer bool // it ever was one
+		ago    time.Duration
+		want   []eth.Pubkey
+	}{
+		"just stopped":      {true, time.Minute, []eth.Pubkey{old}},
+		"stopped for a day": {true, 24 * time.Hour, []eth.Pubkey{served, old}},
+		"never a signer":    {false, 0, []eth.Pubkey{served, old}}, // whatever the copy does not know of
+	} {
+		h := signerTestHome(t)
+		admitted := map[eth.Pubkey]uint64(nil)
+		if c.signer {
+			admitted = map[eth.Pubkey]uint64{served: 1}
+			if err := h.signers().prepare(); err != nil {
+				t.Fatal(err)
+			}
+			leases, done, err := h.signers().leases()
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = leases.Take(ctx, record.Lease{Name: "signer-a", Epoch: 1, Beat: 1, Ledger: "l", Watermark: 5, Where: "here", Time: record.Time(signerNow.Add(-c.ago))})
+			done()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		var list []*handed
+		for _, key := range []eth.Pubkey{served, fresh, old, moved, given} {
+			k := &handed{validator: record.Validator{Pubkey: key, Created: signerNow.Add(-24 * time.Hour)}, mark: slashing.Mark{Pubkey: key}}
+			switch key {
+			case fresh: // it cannot have been active
+				k.validator.Created = signerNow.Add(-time.Minute)
+			case moved: // with a note of what its former signer signed
+				k.mark.Attestation, k.mark.Target = true, 7
+			case given: // its history was given up
+				k.unknown = true
+			}
+			list = append(list, k)
+		}
+		if err := a.mayBeRestored(ctx, h, "signer-a", admitted, list); err != nil {
+			t.Fatal(err)
+		}
+		var got []eth.Pubkey
+		for _, k := range list {
+			if k.floor {
+				got = append(got, k.validator.Pubkey)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: floors for %v, want %v", name, got, c.want)
+		}
 	}
 }

@@ -404,7 +404,7 @@ func (l *loader) carriedOver(ctx context.Context, a record.Assignment, complete 
 		return slashing.Mark{}, err
 	case unknown != "":
 		return l.floor(ctx, a, "what it signed before is not known here: "+unknown)
-	case a.Epoch == 1 && l.newborn(born):
+	case a.Epoch == 1 && l.home.newborn(l.app, born):
 		return slashing.Mark{Pubkey: a.Pubkey}, nil
 	case a.Epoch == 1:
 		return l.floor(ctx, a, "it was born a while ago, and nothing here tells what was signed since")

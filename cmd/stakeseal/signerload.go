@@ -386,7 +386,7 @@ func (l *loader) unnoted(ctx context.Context, a record.Assignment, former string
 		return slashing.Mark{}, err
 	case unknown != "":
 		return l.floor(ctx, a, "what it signed before is not known here: "+unknown)
-	case a.Epoch == 1 && l.newborn(born):
+	case a.Epoch == 1 && l.home.newborn(l.app, born):
 		return slashing.Mark{Pubkey: a.Pubkey}, nil
 	case a.Epoch == 1: // perhaps this home is an older copy of the one that signed
 		return l.floor(ctx, a, "it was born a while ago, and nothing here tells what was signed since")
@@ -414,12 +414,12 @@ func (l *loader) unknown(ctx context.Context, order string) (string, error) {
 // (MAX_SEED_LOOKAHEAD and one more, consensus specs,
 // compute_activation_exit_epoch). Where the network's times are not known,
 // the store's word must do.
-func (l *loader) newborn(born time.Time) bool {
-	n := l.home.generator.Network
+func (h *home) newborn(a *app, born time.Time) bool {
+	n := h.generator.Network
 	if n.SecondsPerSlot == 0 || n.SlotsPerEpoch == 0 || n.GenesisTime == 0 {
 		return true
 	}
-	age := l.app.now().Sub(born)
+	age := a.now().Sub(born)
 	return age > -time.Minute && age < 5*time.Duration(n.SecondsPerSlot*n.SlotsPerEpoch)*time.Second
 }
 

@@ -169,15 +169,11 @@ func (a *app) signerServe(ctx context.Context, name string, f serveFlags) error 
 // and leases are on AWS nothing of them is in a home, so that a restored one
 // goes on from what was signed last.
 func (h *home) afterAbsence(ctx context.Context, a *app, ledger signerLedger, former record.Lease, held uint64, log *slog.Logger) error {
-	n := h.generator.Network
-	epoch, known := signer.EpochAt(n, a.now().Unix())
-	if former.Watermark == 0 || !known {
-		return nil // it never served, or nobody knows the epoch
-	}
-	away := a.now().Sub(former.Time)
-	if away > -time.Minute && away < absence(n) {
+	away, long := h.absent(a, former)
+	if !long {
 		return nil
 	}
+	epoch, _ := signer.EpochAt(h.generator.Network, a.now().Unix())
 	var floors []slashing.Mark
 	for m, err := range ledger.Marks(ctx) {
 		if err != nil {
@@ -191,6 +187,17 @@ func (h *home) afterAbsence(ctx context.Context, a *app, ledger signerLedger, fo
 	log.Warn("no duties until nothing that may have been signed meanwhile can conflict: this home may be a restored copy (if it is not: --not-restored)",
 		"away", away.Round(time.Second).String(), "keys", len(floors), "first attestation in epoch", floors[0].Target+1, "first block in slot", floors[0].Slot+1)
 	return ledger.Add(ctx, held, floors)
+}
+
+// absent is how long ago a signer held its lease, and whether that is too long
+// for the marks of this home to be all that it signed; see afterAbsence.
+func (h *home) absent(a *app, lease record.Lease) (away time.Duration, long bool) {
+	n := h.generator.Network
+	if _, known := signer.EpochAt(n, a.now().Unix()); lease.Watermark == 0 || !known {
+		return 0, false // it never served, or nobody knows the epoch
+	}
+	away = a.now().Sub(lease.Time)
+	return away, away <= -time.Minute || away >= absence(n)
 }
 
 // signerLog is structured, on stderr; JSON with --json.
