@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 
 	awsdynamodb "github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
@@ -392,22 +391,8 @@ func (l *loader) carriedOver(ctx context.Context, a record.Assignment, complete 
 		}
 		return slashing.Mark{Pubkey: a.Pubkey}, nil
 	}
-	order, born := record.ImportedOrder, time.Time{}
-	if b, err := l.home.records.Birth(ctx, a.Pubkey); err == nil {
-		order, born = b.Order, b.Created
-	} else if !errors.Is(err, record.ErrNotFound) {
-		return slashing.Mark{}, err
+	if mark, settled, err := l.outset(ctx, a); settled || err != nil {
+		return mark, err
 	}
-	unknown, err := l.unknown(ctx, order)
-	switch {
-	case err != nil:
-		return slashing.Mark{}, err
-	case unknown != "":
-		return l.floor(ctx, a, "what it signed before is not known here: "+unknown)
-	case a.Epoch == 1 && l.home.newborn(l.app, born):
-		return slashing.Mark{Pubkey: a.Pubkey}, nil
-	case a.Epoch == 1:
-		return l.floor(ctx, a, "it was born a while ago, and nothing here tells what was signed since")
-	}
-	return l.floor(ctx, a, "who signed for it before is not known here")
+	return l.floor(ctx, a, formerUnknown)
 }

@@ -374,26 +374,42 @@ func (l *loader) history(ctx context.Context, a record.Assignment) (slashing.Mar
 
 // unnoted is the history of a key whose former signer noted nothing.
 func (l *loader) unnoted(ctx context.Context, a record.Assignment, former string) (slashing.Mark, error) {
+	mark, settled, err := l.outset(ctx, a)
+	switch {
+	case settled || err != nil:
+		return mark, err
+	case former == "" || strings.HasPrefix(former, external):
+		return l.floor(ctx, a, formerUnknown)
+	}
+	return l.former(ctx, a, former)
+}
+
+const formerUnknown = "who signed for it before is not known here"
+
+// outset is the history of a key with which no signer of ours can have signed,
+// by where it comes from and when it was born. settled is false where one may
+// have: it had an assignment before.
+func (l *loader) outset(ctx context.Context, a record.Assignment) (mark slashing.Mark, settled bool, err error) {
 	order, born := record.ImportedOrder, time.Time{}
 	if b, err := l.home.records.Birth(ctx, a.Pubkey); err == nil {
 		order, born = b.Order, b.Created
 	} else if !errors.Is(err, record.ErrNotFound) {
-		return slashing.Mark{}, err
+		return mark, false, err
 	}
 	unknown, err := l.unknown(ctx, order)
 	switch {
 	case err != nil:
-		return slashing.Mark{}, err
+		return mark, false, err
 	case unknown != "":
-		return l.floor(ctx, a, "what it signed before is not known here: "+unknown)
+		mark, err = l.floor(ctx, a, "what it signed before is not known here: "+unknown)
 	case a.Epoch == 1 && l.home.newborn(l.app, born):
-		return slashing.Mark{Pubkey: a.Pubkey}, nil
+		mark.Pubkey = a.Pubkey
 	case a.Epoch == 1: // perhaps this home is an older copy of the one that signed
-		return l.floor(ctx, a, "it was born a while ago, and nothing here tells what was signed since")
-	case former == "" || strings.HasPrefix(former, external):
-		return l.floor(ctx, a, "who signed for it before is not known here")
+		mark, err = l.floor(ctx, a, "it was born a while ago, and nothing here tells what was signed since")
+	default:
+		return mark, false, nil
 	}
-	return l.former(ctx, a, former)
+	return mark, true, err
 }
 
 // unknown says why nothing is known of what an order's keys signed; "" if

@@ -309,10 +309,9 @@ func (r *Releases) versions(ctx context.Context) ([]version, error) {
 // was seen ("" for none): what was judged to follow that may not follow another.
 // Lambda's revision id keeps the answer true until the alias moves.
 func (r *Releases) point(ctx context.Context, number, seen string) error {
-	now, err := r.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &r.name, Name: &r.alias})
-	var missing *types.ResourceNotFoundException
+	now, err := r.pointed(ctx)
 	switch {
-	case errors.As(err, &missing):
+	case errors.Is(err, release.ErrNoRelease):
 		if seen != "" {
 			return fmt.Errorf("%w: the alias %s is gone", ErrMeanwhile, r.alias)
 		}
@@ -320,7 +319,7 @@ func (r *Releases) point(ctx context.Context, number, seen string) error {
 			return session.Classify("lambda:CreateAlias", err)
 		}
 	case err != nil:
-		return session.Classify("lambda:GetAlias", err)
+		return err
 	default:
 		was := aws.ToString(now.FunctionVersion)
 		weighted := now.RoutingConfig != nil && len(now.RoutingConfig.AdditionalVersionWeights) > 0
@@ -348,28 +347,33 @@ func (r *Releases) point(ctx context.Context, number, seen string) error {
 	return nil
 }
 
-// standing is the version that the alias stands for, whatever weights it has.
-func (r *Releases) standing(ctx context.Context) (string, error) {
+// pointed is the alias as it is; release.ErrNoRelease where there is none.
+func (r *Releases) pointed(ctx context.Context) (*lambda.GetAliasOutput, error) {
 	now, err := r.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &r.name, Name: &r.alias})
 	var missing *types.ResourceNotFoundException
 	if errors.As(err, &missing) {
-		return "", release.ErrNoRelease
+		return nil, release.ErrNoRelease
 	}
 	if err != nil {
-		return "", session.Classify("lambda:GetAlias", err)
+		return nil, session.Classify("lambda:GetAlias", err)
+	}
+	return now, nil
+}
+
+// standing is the version that the alias stands for, whatever weights it has.
+func (r *Releases) standing(ctx context.Context) (string, error) {
+	now, err := r.pointed(ctx)
+	if err != nil {
+		return "", err
 	}
 	return aws.ToString(now.FunctionVersion), nil
 }
 
 // inForce is the version that the alias stands for, alone.
 func (r *Releases) inForce(ctx context.Context) (string, error) {
-	now, err := r.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &r.name, Name: &r.alias})
-	var missing *types.ResourceNotFoundException
-	if errors.As(err, &missing) {
-		return "", release.ErrNoRelease
-	}
+	now, err := r.pointed(ctx)
 	if err != nil {
-		return "", session.Classify("lambda:GetAlias", err)
+		return "", err
 	}
 	if now.RoutingConfig != nil && len(now.RoutingConfig.AdditionalVersionWeights) > 0 {
 		return "", fmt.Errorf("%w: the alias %s stands for two versions at once", ErrDeployed, r.alias)
